@@ -1,0 +1,223 @@
+"""The door of every public function: compiled once, arguments promoted and checked, errors that name what is wrong.
+
+A public function is decorated with :func:`public` and begins with the checks that it needs::
+
+    @public("upper")
+    def cholesky(a, *, upper=False):
+        a = square_matrix("cholesky", a=a)
+
+An error is one sentence: the function, the argument, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from linalgx._core.operation import house_numerics
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+HALF = (jnp.dtype(jnp.float16), jnp.dtype(jnp.bfloat16))
+
+
+def public(*static: str, users_precision: bool = False) -> Callable[[Function], Function]:
+    """Make a function public: under jit, and 16-bit floats in give 16-bit floats out.
+
+    Args:
+        static: the names of the arguments that are not arrays.
+        users_precision: products run at the precision that the user has set for JAX instead of the highest.
+    """
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def body(*args: Any, **kwargs: Any) -> Any:
+            half = _half_precision(jax.tree.leaves((args, kwargs)))
+            with contextlib.nullcontext() if users_precision else house_numerics():
+                out = function(*args, **kwargs)
+            return out if half is None else jax.tree.map(functools.partial(_to_half, half), out)
+
+        return cast(Function, jax.jit(body, static_argnames=static))
+
+    return decorate
+
+
+def _half_precision(leaves: Sequence[Any]) -> Any:
+    """The 16-bit dtype that all inexact arrays among ``leaves`` share, or None."""
+    dtypes = {x.dtype for x in leaves if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)}
+    only = dtypes.pop() if len(dtypes) == 1 else None
+    return only if only in HALF else None
+
+
+def _to_half(half: Any, x: jax.Array) -> jax.Array:
+    return x.astype(half) if x.dtype == jnp.float32 else x
+
+
+# --- arrays
+
+
+def array(function: str, **named: Any) -> jax.Array:
+    """The one argument in ``named`` as an array of any dtype."""
+    ((name, x),) = named.items()
+    if isinstance(x, list | tuple):
+        raise TypeError(f"linalgx.{function}: {name} must be an array, but a {type(x).__name__} came; use jnp.asarray")
+    if not isinstance(x, jax.Array | np.ndarray | np.generic | int | float | complex) and not hasattr(
+        x, "__jax_array__"
+    ):
+        raise TypeError(f"linalgx.{function}: {name} must be an array, but {_describe(x)} came")
+    x = jnp.asarray(x)
+    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
+        raise TypeError(f"linalgx.{function}: {name} must be an array of numbers, but its dtype is {x.dtype}")
+    return x
+
+
+def inexact_arrays(function: str, **named: Any) -> list[jax.Array]:
+    """The arguments in ``named``, promoted together to one of float32, float64, complex64, complex128."""
+    arrays = [array(function, **{name: x}) for name, x in named.items()]
+    dtype = jnp.result_type(*(_inexact(x.dtype) for x in arrays))
+    return [x.astype(dtype) for x in arrays]
+
+
+def inexact_array(function: str, **named: Any) -> jax.Array:
+    """The one argument in ``named`` as an array of float32, float64, complex64 or complex128."""
+    (x,) = inexact_arrays(function, **named)
+    return x
+
+
+def _inexact(dtype: Any) -> Any:
+    if dtype in HALF:
+        return jnp.dtype(jnp.float32)
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return dtype
+    return jnp.dtype(jnp.float64 if dtype.itemsize == 8 else jnp.float32)
+
+
+# --- shapes
+
+
+def matrices(function: str, **named: Any) -> list[jax.Array]:
+    """The arguments in ``named``, promoted together, each with at least two axes."""
+    arrays = inexact_arrays(function, **named)
+    for name, x in zip(named, arrays, strict=True):
+        require_matrix(function, **{name: x})
+    return arrays
+
+
+def matrix(function: str, **named: Any) -> jax.Array:
+    """The one argument in ``named`` as a matrix or a batch of matrices, shape (..., m, n)."""
+    (x,) = matrices(function, **named)
+    return x
+
+
+def square_matrix(function: str, **named: Any) -> jax.Array:
+    """The one argument in ``named`` as a square matrix or a batch of square matrices, shape (..., n, n)."""
+    x = matrix(function, **named)
+    require_square(function, **dict.fromkeys(named, x))
+    return x
+
+
+def require_matrix(function: str, **named: jax.Array) -> None:
+    """Raise unless the argument has at least two axes."""
+    ((name, x),) = named.items()
+    if x.ndim < 2:
+        raise ValueError(f"linalgx.{function}: {name} must have at least two axes, but its shape is {x.shape}")
+
+
+def require_square(function: str, **named: jax.Array) -> None:
+    """Raise unless the last two axes of the argument are equal."""
+    ((name, x),) = named.items()
+    if x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"linalgx.{function}: {name} must be square in its last two axes, but its shape is {x.shape}")
+
+
+def broadcast_batches(function: str, **named: jax.Array) -> list[jax.Array]:
+    """The matrices in ``named`` with their leading axes broadcast against one another."""
+    try:
+        batch = np.broadcast_shapes(*(x.shape[:-2] for x in named.values()))
+    except ValueError:
+        shapes = " and ".join(f"{name} of shape {x.shape}" for name, x in named.items())
+        raise ValueError(f"linalgx.{function}: the batch axes of {shapes} do not broadcast") from None
+    return [jnp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in named.values()]
+
+
+# --- linear systems
+
+
+def linear_system(
+    function: str, left: bool = True, vector: bool = True, **named: jax.Array
+) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], jax.Array]]:
+    """The square matrix and the right-hand side of A X = B (``left``) or X A = B as operands of one batched solve.
+
+    A right-hand side with one axis is a vector (if ``vector`` allows it). The right-hand sides of a single matrix,
+    however many axes they have, become the columns (rows, for X A = B) of one; otherwise the batches broadcast.
+
+    Returns:
+        A of shape (..., n, n), B of shape (..., n, k) or (..., k, n) with the same leading axes, and the function
+        that brings a solution back to the shape that the caller gave.
+    """
+    (a, A), (b, B) = named.items()
+    require_square(function, **{a: A})
+    n = A.shape[-1]
+    if vector and B.ndim == 1:
+        if B.shape[0] != n:
+            raise ValueError(f"linalgx.{function}: {b} has {B.shape[0]} elements, but {a} is {n} x {n}")
+        column = -1 if left else -2
+        A, B, restore = linear_system(function, left, **{a: A, b: jnp.expand_dims(B, column)})
+        return A, B, lambda X: jnp.squeeze(restore(X), column)
+    require_matrix(function, **{b: B})
+    if B.shape[-2 if left else -1] != n:
+        have = f"{B.shape[-2]} rows" if left else f"{B.shape[-1]} columns"
+        raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}")
+    if A.ndim == 2 and B.ndim > 2:
+        in_rows = jnp.moveaxis(B, -2, 0) if left else B
+        folded = (
+            in_rows.reshape((n, -1) if left else (-1, n)) if B.size else jnp.zeros((n, 0) if left else (0, n), B.dtype)
+        )
+        return A, folded, lambda X: jnp.moveaxis(X.reshape(in_rows.shape), 0, -2) if left else X.reshape(B.shape)
+    A, B = broadcast_batches(function, **{a: A, b: B})
+    return A, B, lambda X: X
+
+
+# --- options
+
+
+def require_option(function: str, name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise unless ``value`` is one of ``allowed``."""
+    if not any(value is option or (type(value) is type(option) and value == option) for option in allowed):
+        options = ", ".join(repr(option) for option in allowed)
+        raise ValueError(f"linalgx.{function}: {name} must be one of {options}, but {_describe(value)} came")
+
+
+def integer(function: str, name: str, value: Any) -> int:
+    """``value`` as a Python integer."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"linalgx.{function}: {name} must be an integer, but {_describe(value)} came") from None
+
+
+def normalize_axis(function: str, name: str, axis: Any, ndim: int) -> int:
+    """``axis`` counted from the front."""
+    axis = integer(function, name, axis)
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"linalgx.{function}: {name} must be between {-ndim} and {ndim - 1}, but {axis} came")
+    return axis % ndim
+
+
+def normalize_axes(function: str, name: str, axes: Any, ndim: int) -> tuple[int, ...]:
+    """``axes``, one integer or several, counted from the front, all different."""
+    given = axes if isinstance(axes, tuple) else (axes,)
+    normalized = tuple(normalize_axis(function, name, axis, ndim) for axis in given)
+    if len(set(normalized)) != len(normalized):
+        raise ValueError(f"linalgx.{function}: {name} must be different axes, but {axes} came")
+    return normalized
+
+
+def _describe(value: Any) -> str:
+    return "None" if value is None else f"{value!r} ({type(value).__name__})"

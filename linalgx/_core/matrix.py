@@ -1,0 +1,87 @@
+"""The letters of the derivations: adjoint, Hermitian part, triangles, diagonals, ties of a spectrum.
+
+All functions act on the last two axes (of a vector of eigenvalues: the last), under any leading batch axes.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def T(X: jax.Array) -> jax.Array:
+    """The transpose X^T."""
+    return jnp.swapaxes(X, -1, -2)
+
+
+def H(X: jax.Array) -> jax.Array:
+    """The adjoint X^H, conjugate and transpose."""
+    return jnp.conj(jnp.swapaxes(X, -1, -2))
+
+
+def hermitian_part(X: jax.Array) -> jax.Array:
+    """(X + X^H) / 2."""
+    return 0.5 * (X + H(X))
+
+
+def skew_part(X: jax.Array) -> jax.Array:
+    """(X - X^H) / 2."""
+    return 0.5 * (X - H(X))
+
+
+def hermitian_from_triangle(X: jax.Array, lower: bool) -> jax.Array:
+    """The Hermitian matrix of which ``X`` holds one triangle; the other, and the diagonal's imaginary part, is not read."""
+    strict = jnp.tril(X, -1) if lower else jnp.triu(X, 1)
+    return strict + H(strict) + from_diagonal(jnp.real(diagonal(X)).astype(X.dtype))
+
+
+def lower_half(X: jax.Array) -> jax.Array:
+    """Phi(X): the lower triangle, its diagonal halved, so that Phi(X) + Phi(X)^H = X for Hermitian X."""
+    return jnp.tril(X) - 0.5 * from_diagonal(diagonal(X))
+
+
+def upper_half(X: jax.Array) -> jax.Array:
+    """Psi(X): the upper triangle, its diagonal halved, so that Psi(X) + Psi(X)^H = X for Hermitian X."""
+    return jnp.triu(X) - 0.5 * from_diagonal(diagonal(X))
+
+
+def strictly_lower(X: jax.Array) -> jax.Array:
+    """The part below the diagonal."""
+    return jnp.tril(X, -1)
+
+
+def strictly_upper(X: jax.Array) -> jax.Array:
+    """The part above the diagonal."""
+    return jnp.triu(X, 1)
+
+
+def diagonal(X: jax.Array) -> jax.Array:
+    """The main diagonal as a vector."""
+    return jnp.diagonal(X, axis1=-2, axis2=-1)
+
+
+def from_diagonal(d: jax.Array) -> jax.Array:
+    """The diagonal matrix with ``d`` on its diagonal."""
+    return d[..., None] * jnp.eye(d.shape[-1], dtype=d.dtype)
+
+
+def identity(X: jax.Array, n: int | None = None) -> jax.Array:
+    """The identity of order ``n`` (that of the rows of X), in the batch and dtype of ``X``."""
+    n = X.shape[-2] if n is None else n
+    return jnp.broadcast_to(jnp.eye(n, dtype=X.dtype), (*X.shape[:-2], n, n))
+
+
+def reciprocal_gaps(values: jax.Array) -> jax.Array:
+    """F_ij = 1 / (values_j - values_i), and 0 on the diagonal and where the two coincide: at a tie.
+
+    Two values are tied if they agree to two thirds of the digits, or if their gap is at the level of the rounding
+    error of the largest: eigenvectors at such a gap mix arbitrarily, and a function that does not depend on the
+    mixing has no part there, but for rounding errors, which 1 / gap would blow up.
+    """
+    eps = jnp.finfo(values.dtype).eps
+    magnitude = jnp.abs(values)
+    pair = jnp.maximum(magnitude[..., :, None], magnitude[..., None, :])
+    largest = jnp.max(magnitude, axis=-1, initial=0)[..., None, None]
+    gaps = values[..., None, :] - values[..., :, None]
+    tied = jnp.abs(gaps) <= jnp.maximum(eps ** (2 / 3) * pair, 8 * values.shape[-1] * eps * largest)
+    return jnp.where(tied, 0, 1 / jnp.where(tied, 1, gaps))

@@ -1,0 +1,222 @@
+"""Operations: batched primitives that carry a reverse and a forward derivative rule, both written by hand.
+
+An :class:`Operation` binds an implementation (arrays in, arrays out, any number of leading batch axes) to
+
+- ``defvjp(fwd, bwd)``: ``fwd(*args) -> (out, residuals)`` and ``bwd(residuals, cotangents) -> cotangents``, the
+  form of :func:`jax.custom_vjp`;
+- ``defjvp(jvp)``: ``jvp(residuals, *tangents) -> tangents``, on the residuals of the same ``fwd``.
+
+How the two modes come out of it: the JVP rule of the primitive runs ``fwd``, then applies the linear map (``push``:
+jvp, ``pull``: bwd) to the tangents. Forward mode evaluates it; reverse mode lets JAX transpose it, which runs ``bwd``
+on the residuals; higher order differentiates either with respect to the residuals.
+
+What a rule may rely on:
+
+- One output is an array, several are a tuple; ``bwd`` returns a tuple with one entry per argument.
+- None stands for a tangent or a cotangent that is symbolically zero, and is what a rule returns for an argument or
+  an output that is not differentiable (integers).
+- Cotangents follow the papers: ``<X, Y> = Re tr(X^H Y)``. JAX pairs without the conjugate; the conjugations that
+  this takes are applied here and nowhere else. A cotangent of a real argument is reduced to its real part here, too.
+- Matrix products run at the highest precision, and ranks broadcast, whatever the user has set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from linalgx._core.linear_map import LinearMap, Sides, apply
+
+
+class Rules(NamedTuple):
+    """The derivative rules of one operation, and where their mathematics is from."""
+
+    operation: Operation
+    fwd: Callable[..., Any]
+    bwd: Callable[..., Any]
+    jvp: Callable[..., Any]
+    source: str
+
+
+RULES: dict[str, Rules] = {}
+"""The index of all derivative rules: the name of an operation, and its :class:`Rules`."""
+
+
+@contextlib.contextmanager
+def house_numerics() -> Iterator[None]:
+    """How all code of the package computes: ``@`` at full precision on every platform, broadcasting as in NumPy."""
+    with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+class Operation:
+    """A batched primitive with one implementation and hand-written derivative rules.
+
+    Args:
+        name: the name of the primitive, and its key in :data:`RULES`.
+        implementation: takes arrays with the same leading batch axes, and static parameters by keyword.
+        linear_in: positions of the arguments in which the operation is linear, for :func:`jax.linear_transpose`.
+    """
+
+    def __init__(self, name: str, implementation: Callable[..., Any], linear_in: tuple[int, ...] = ()):
+        self.name = name
+        self.implementation = implementation
+        self.linear_in = linear_in
+        self.primitive = Primitive(f"linalgx_{name}")
+        self.primitive.multiple_results = True
+        self.primitive.def_impl(self._evaluate)
+        self.primitive.def_abstract_eval(self._abstract)
+        mlir.register_lowering(self.primitive, mlir.lower_fun(self._run, multiple_results=True))
+        batching.primitive_batchers[self.primitive] = self._batch
+
+    def __call__(self, *args: Any, **params: Hashable) -> Any:
+        results = self.primitive.bind(*_varying_alike(args), **params)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+        """Register the reverse rule."""
+        self.fwd, self.bwd = fwd, bwd
+        if self.linear_in:
+            ad.primitive_transposes[self.primitive] = self._transpose
+
+    def defjvp(self, jvp: Callable[..., Any], source: str) -> None:
+        """Register the forward rule, on the residuals of the reverse rule's ``fwd``, and the source of both."""
+        self.jvp = jvp
+        ad.primitive_jvps[self.primitive] = self._differentiate
+        RULES[self.name] = Rules(self, self.fwd, self.bwd, jvp, source)
+
+    def _run(self, *args: Any, **params: Hashable) -> list[jax.Array]:
+        with house_numerics():
+            return _as_list(self.implementation(*args, **params))
+
+    def _evaluate(self, *args: Any, **params: Hashable) -> list[jax.Array]:
+        return _compiled(self, tuple(params.items()))(*args)
+
+    def _abstract(self, *avals: Any, **params: Hashable) -> list[Any]:
+        # make_jaxpr and not eval_shape: it keeps shardings and the varying axes of shard_map
+        return list(jax.make_jaxpr(functools.partial(self._run, **params))(*avals).out_avals)
+
+    def _batch(self, args: Any, axes: Any, **params: Hashable) -> Any:
+        size = next(x.shape[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
+        in_front = [batching.bdim_at_front(x, axis, size) for x, axis in zip(args, axes, strict=True)]
+        results = self.primitive.bind(*in_front, **params)
+        return results, [0] * len(results)
+
+    def _linearize(self, primals: Any, alive: Any, params: dict[str, Hashable]) -> Any:
+        """The value, the residuals, and the linear map from the living tangents to those of the outputs."""
+        with house_numerics():
+            out, residuals = self.fwd(*primals, **params)
+        outs = _as_list(out)
+        static = tuple(params.items())
+        linear_map = LinearMap(
+            push=_Push(self, static, tuple(o.dtype for o in outs)),
+            pull=_Pull(self, static, tuple(jnp.result_type(p) for p in primals)),
+            inputs=tuple(alive),
+            outputs=tuple(jnp.issubdtype(o.dtype, jnp.inexact) for o in outs),
+        )
+        return outs, residuals, linear_map
+
+    def _differentiate(self, primals: Any, tangents: Any, **params: Hashable) -> Any:
+        alive = [type(t) is not ad.Zero for t in tangents]
+        outs, residuals, linear_map = self._linearize(primals, alive, params)
+        moved = iter(apply(linear_map, residuals, [t for t in tangents if type(t) is not ad.Zero]))
+        return outs, [
+            next(moved) if differentiable else ad.Zero.from_primal_value(out)
+            for out, differentiable in zip(outs, linear_map.outputs, strict=True)
+        ]
+
+    def _transpose(self, cotangents: Any, *args: Any, **params: Hashable) -> Any:
+        sought = [ad.is_undefined_primal(x) for x in args]
+        unknown = [i for i, wanted in enumerate(sought) if wanted]
+        if not set(unknown) <= set(self.linear_in):
+            raise ValueError(
+                f"linalgx.{self.name}: not linear in its arguments {unknown}, so it has no transpose there"
+            )
+        # the residuals that bwd needs for these arguments do not depend on them: any value serves, zero is one
+        primals = [
+            jnp.zeros(x.aval.shape, x.aval.dtype) if wanted else x for x, wanted in zip(args, sought, strict=True)
+        ]
+        _, residuals, linear_map = self._linearize(primals, sought, params)
+        alive = [type(c) is not ad.Zero for c in cotangents]
+        living = [c for c in cotangents if type(c) is not ad.Zero]
+        found = iter(apply(linear_map.transpose.restrict(alive), residuals, living) if living else ())
+        return [next(found, None) if wanted else None for wanted in sought]
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(operation: Operation, params: tuple[tuple[str, Hashable], ...]) -> Callable[..., list[jax.Array]]:
+    return jax.jit(lambda *args: operation.primitive.bind(*args, **dict(params)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Push:
+    """Forward mode of an operation, in the form that LinearMap takes."""
+
+    operation: Operation
+    params: tuple[tuple[str, Hashable], ...]
+    dtypes: tuple[Any, ...]
+
+    def __call__(self, residuals: Any, tangents: Sides) -> Sides:
+        with house_numerics():
+            results = self.operation.jvp(tuple(residuals), *tangents, **dict(self.params))
+        return [_as_dtype(r, dtype) for r, dtype in zip(_as_list(results), self.dtypes, strict=True)]
+
+    def __repr__(self) -> str:
+        return f"{self.operation.name}.jvp"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pull:
+    """Reverse mode of an operation, in the form that LinearMap takes."""
+
+    operation: Operation
+    params: tuple[tuple[str, Hashable], ...]
+    dtypes: tuple[Any, ...]
+
+    def __call__(self, residuals: Any, cotangents: Sides) -> Sides:
+        conjugated = [None if c is None else jnp.conj(c) for c in cotangents]
+        single = conjugated[0] if len(conjugated) == 1 else tuple(conjugated)
+        with house_numerics():
+            results = self.operation.bwd(tuple(residuals), single, **dict(self.params))
+        return [
+            None if r is None else jnp.conj(_as_dtype(r, dtype)) for r, dtype in zip(results, self.dtypes, strict=True)
+        ]
+
+    def __repr__(self) -> str:
+        return f"{self.operation.name}.bwd"
+
+
+def _as_list(results: Any) -> list[Any]:
+    return list(results) if isinstance(results, tuple | list) else [results]
+
+
+def _as_dtype(x: jax.Array | None, dtype: Any) -> jax.Array | None:
+    """``x`` in ``dtype``; of a complex x that should be real, the real part (the adjoint of real -> complex)."""
+    if x is None:
+        return None
+    if jnp.iscomplexobj(x) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        x = jnp.real(x)
+    return x.astype(dtype)
+
+
+def _varying_alike(args: Any) -> Any:
+    """Inside shard_map all arguments of a primitive must vary over the same mesh axes: the transpose of this sums."""
+    varying = [jax.typeof(x).manual_axis_type.varying for x in args]
+    union = frozenset().union(*varying)
+    if all(axes == union for axes in varying):
+        return args
+    return [
+        jax.lax.pcast(x, tuple(union - axes), to="varying") if union - axes else x
+        for x, axes in zip(args, varying, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: the algorithms, without derivatives and without checks."""

@@ -1,0 +1,46 @@
+"""Gaussian elimination that LAPACK's interface in JAX does not offer: what failed, and without pivoting.
+
+Plain loops over the columns, one rank-1 update a step, for the whole batch at once.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def first_failing_minor(A: jax.Array, L: jax.Array) -> jax.Array:
+    """``info`` of the Cholesky factorisation L of Hermitian A: the order of its first minor that is not positive, or 0.
+
+    Only when some L holds NaN are the minors looked for: the pivots of an elimination without interchanges are the
+    quotients of consecutive leading minors.
+    """
+    failed = jnp.any(jnp.isnan(jnp.real(L)), axis=(-2, -1))
+    success = jnp.where(failed, jnp.int32(0), jnp.int32(0))
+    if A.shape[-1] == 0:
+        return success
+
+    def look(A: jax.Array) -> jax.Array:
+        n = A.shape[-1]
+
+        def step(k: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            A, info = state
+            pivot = jnp.real(lax.dynamic_index_in_dim(lax.dynamic_index_in_dim(A, k, -1, False), k, -1, False))
+            info = jnp.where((info == 0) & ~(pivot > 0), (k + 1).astype(jnp.int32), info)
+            return _eliminate(A, k), info
+
+        return jnp.where(failed, lax.fori_loop(0, n, step, (A, success))[1], 0)
+
+    return lax.cond(jnp.any(failed), look, lambda A: success, A)
+
+
+def _eliminate(A: jax.Array, k: jax.Array) -> jax.Array:
+    """A after step k: multipliers in column k below the diagonal, the trailing block updated by their outer product."""
+    column = lax.dynamic_index_in_dim(A, k, -1, keepdims=False)
+    row = lax.dynamic_index_in_dim(A, k, -2, keepdims=False)
+    pivot = lax.dynamic_index_in_dim(column, k, -1, keepdims=True)
+    below, right = (jnp.arange(size) > k for size in (A.shape[-2], A.shape[-1]))
+    multipliers = jnp.where(below, column / pivot, 0)
+    update = multipliers[..., :, None] * jnp.where(right, row, 0)[..., None, :]
+    return jnp.where((jnp.arange(A.shape[-1]) == k) & below[:, None], multipliers[..., :, None], A - update)

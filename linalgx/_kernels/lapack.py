@@ -1,0 +1,82 @@
+"""The general path: LAPACK on the CPU and cuSOLVER on the GPU, through jax.lax.linalg.
+
+Every function takes matrices with any number of leading batch axes, the same for all arguments, and also empty
+batches and matrices with no rows or columns.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.lax import linalg as lax_linalg
+
+
+def cholesky(A: jax.Array) -> jax.Array:
+    """L with A = L L^H, of Hermitian A; NaN in its lower triangle if A is not positive definite."""
+    return lax_linalg.cholesky(A, symmetrize_input=False)
+
+
+def solve_triangular(
+    A: jax.Array, B: jax.Array, *, lower: bool, left: bool = True, transpose: str = "N", unit_diagonal: bool = False
+) -> jax.Array:
+    """X with op(A) X = B, or X op(A) = B, where op is none ("N"), the transpose ("T") or the adjoint ("H")."""
+    return lax_linalg.triangular_solve(
+        A,
+        B,
+        left_side=left,
+        lower=lower,
+        transpose_a=transpose != "N",
+        conjugate_a=transpose == "H",
+        unit_diagonal=unit_diagonal,
+    )
+
+
+def lu_factor(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """L and U in one matrix, and the row interchanges counted from 0, by partial pivoting."""
+    LU, pivots, _ = lax_linalg.lu(A)
+    return LU, pivots
+
+
+def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Householder vectors below the diagonal, R on and above it, and the factors tau."""
+    h, tau = jnp.linalg.qr(A, mode="raw")
+    return jnp.swapaxes(h, -1, -2), tau
+
+
+def householder_product(A: jax.Array, tau: jax.Array) -> jax.Array:
+    """The first columns of the product of the reflections that :func:`geqrf` gives."""
+    return lax_linalg.householder_product(A, tau)
+
+
+def ormqr(A: jax.Array, tau: jax.Array, C: jax.Array, *, left: bool, adjoint: bool) -> jax.Array:
+    """Q C, Q^H C, C Q or C Q^H with Q, square, from :func:`geqrf`."""
+    return lax_linalg.ormqr(A, tau, C, left=left, transpose=adjoint)
+
+
+def eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Ascending eigenvalues and the eigenvectors of Hermitian A."""
+    V, eigenvalues = lax_linalg.eigh(A, symmetrize_input=False)
+    return eigenvalues, V
+
+
+def eig(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues and right eigenvectors of unit length, both complex."""
+    eigenvalues, V = lax_linalg.eig(A, compute_left_eigenvectors=False)
+    return eigenvalues, V
+
+
+def eigvals(A: jax.Array) -> jax.Array:
+    """Eigenvalues, complex."""
+    (eigenvalues,) = lax_linalg.eig(A, compute_left_eigenvectors=False, compute_right_eigenvectors=False)
+    return eigenvalues
+
+
+def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """U, descending singular values, and V^H."""
+    U, S, Vh = lax_linalg.svd(A, full_matrices=full_matrices, compute_uv=True)
+    return U, S, Vh
+
+
+def svdvals(A: jax.Array) -> jax.Array:
+    """Descending singular values."""
+    return lax_linalg.svd(A, full_matrices=False, compute_uv=False)

@@ -1,0 +1,1 @@
+"""The matrix decompositions, one file each: functions, operations, derivative rules."""

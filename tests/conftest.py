@@ -1,0 +1,16 @@
+"""The suite runs as strictly as JAX can be set: x64, no implicit promotion of dtype or rank, two CPU devices."""
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 2)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A generator seeded by the name of the test: the same numbers in every run and in every order."""
+    return np.random.default_rng(list(request.node.name.encode()))
