@@ -1,1 +1,1 @@
-"""What every family stands on: operations and their rules, arguments, errors, results, and the letters of the derivations."""
+"""What every family stands on: operations and their rules, arguments, errors, results, letters."""

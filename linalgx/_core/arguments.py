@@ -67,9 +67,8 @@ def array(function: str, **named: Any) -> jax.Array:
     ((name, x),) = named.items()
     if isinstance(x, list | tuple):
         raise TypeError(f"linalgx.{function}: {name} must be an array, but a {type(x).__name__} came; use jnp.asarray")
-    if not isinstance(x, jax.Array | np.ndarray | np.generic | int | float | complex) and not hasattr(
-        x, "__jax_array__"
-    ):
+    numeric = isinstance(x, jax.Array | np.ndarray | np.generic | int | float | complex)
+    if not numeric and not hasattr(x, "__jax_array__"):
         raise TypeError(f"linalgx.{function}: {name} must be an array, but {_describe(x)} came")
     x = jnp.asarray(x)
     if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
@@ -168,7 +167,7 @@ def linear_system(
         if B.shape[0] != n:
             raise ValueError(f"linalgx.{function}: {b} has {B.shape[0]} elements, but {a} is {n} x {n}")
         column = -1 if left else -2
-        A, B, restore = linear_system(function, left, **{a: A, b: jnp.expand_dims(B, column)})
+        A, B, restore = linear_system(function, left, False, **{a: A, b: jnp.expand_dims(B, column)})
         return A, B, lambda X: jnp.squeeze(restore(X), column)
     require_matrix(function, **{b: B})
     if B.shape[-2 if left else -1] != n:
@@ -176,9 +175,8 @@ def linear_system(
         raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}")
     if A.ndim == 2 and B.ndim > 2:
         in_rows = jnp.moveaxis(B, -2, 0) if left else B
-        folded = (
-            in_rows.reshape((n, -1) if left else (-1, n)) if B.size else jnp.zeros((n, 0) if left else (0, n), B.dtype)
-        )
+        rest = B.size // max(n, 1)
+        folded = in_rows.reshape((n, rest) if left else (rest, n))
         return A, folded, lambda X: jnp.moveaxis(X.reshape(in_rows.shape), 0, -2) if left else X.reshape(B.shape)
     A, B = broadcast_batches(function, **{a: A, b: B})
     return A, B, lambda X: X

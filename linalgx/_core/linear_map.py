@@ -115,7 +115,7 @@ def _jvp(primals: Any, tangents: Any, *, linear_map: LinearMap, num_residuals: i
         at, along = (tuple(side[i] for i in moving) for side in (residuals, d_residuals))
         terms.append(jax.jvp(of_residuals, at, along)[1])
     if not terms:
-        return outputs, [ad.Zero.from_primal_value(output) for output in outputs]
+        return outputs, [ad.Zero.from_primal_value(output) for output in outputs]  # type: ignore[attr-defined]
     return outputs, [functools.reduce(jax.numpy.add, term) for term in zip(*terms, strict=True)]
 
 

@@ -30,7 +30,7 @@ def skew_part(X: jax.Array) -> jax.Array:
 
 
 def hermitian_from_triangle(X: jax.Array, lower: bool) -> jax.Array:
-    """The Hermitian matrix of which ``X`` holds one triangle; the other, and the diagonal's imaginary part, is not read."""
+    """The Hermitian matrix of which ``X`` holds one triangle; nothing else of X is read."""
     strict = jnp.tril(X, -1) if lower else jnp.triu(X, 1)
     return strict + H(strict) + from_diagonal(jnp.real(diagonal(X)).astype(X.dtype))
 

@@ -132,7 +132,7 @@ class Operation:
         outs, residuals, linear_map = self._linearize(primals, alive, params)
         moved = iter(apply(linear_map, residuals, [t for t in tangents if type(t) is not ad.Zero]))
         return outs, [
-            next(moved) if differentiable else ad.Zero.from_primal_value(out)
+            next(moved) if differentiable else ad.Zero.from_primal_value(out)  # type: ignore[attr-defined]
             for out, differentiable in zip(outs, linear_map.outputs, strict=True)
         ]
 
@@ -185,13 +185,12 @@ class _Pull:
     dtypes: tuple[Any, ...]
 
     def __call__(self, residuals: Any, cotangents: Sides) -> Sides:
-        conjugated = [None if c is None else jnp.conj(c) for c in cotangents]
+        conjugated: list[jax.Array | None] = [None if c is None else jnp.conj(c) for c in cotangents]
         single = conjugated[0] if len(conjugated) == 1 else tuple(conjugated)
         with house_numerics():
             results = self.operation.bwd(tuple(residuals), single, **dict(self.params))
-        return [
-            None if r is None else jnp.conj(_as_dtype(r, dtype)) for r, dtype in zip(results, self.dtypes, strict=True)
-        ]
+        matched = [_as_dtype(r, dtype) for r, dtype in zip(results, self.dtypes, strict=True)]
+        return [None if r is None else jnp.conj(r) for r in matched]
 
     def __repr__(self) -> str:
         return f"{self.operation.name}.bwd"
