@@ -1,6 +1,38 @@
 """linalgx: torch.linalg for JAX, batched, compiled, and differentiable in both modes."""
 
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_solve
+from linalgx.norms import matrix_norm, norm, vector_norm
+from linalgx.products import (
+    cross,
+    diagonal,
+    matmul,
+    matrix_transpose,
+    multi_dot,
+    outer,
+    tensordot,
+    trace,
+    vander,
+    vecdot,
+)
 from linalgx.triangular_systems import solve_triangular
 
-__all__ = ["cholesky", "cholesky_ex", "cholesky_inverse", "cholesky_solve", "solve_triangular"]
+__all__ = [
+    "cholesky",
+    "cholesky_ex",
+    "cholesky_inverse",
+    "cholesky_solve",
+    "cross",
+    "diagonal",
+    "matmul",
+    "matrix_norm",
+    "matrix_transpose",
+    "multi_dot",
+    "norm",
+    "outer",
+    "solve_triangular",
+    "tensordot",
+    "trace",
+    "vander",
+    "vecdot",
+    "vector_norm",
+]

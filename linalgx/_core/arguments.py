@@ -32,13 +32,14 @@ def public(*static: str, users_precision: bool = False) -> Callable[[Function], 
 
     Args:
         static: the names of the arguments that are not arrays.
-        users_precision: products run at the precision that the user has set for JAX instead of the highest.
+        users_precision: products run at the precision that the user has set for JAX instead of the highest, and
+            16-bit floats as JAX itself multiplies them.
     """
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def body(*args: Any, **kwargs: Any) -> Any:
-            half = _half_precision(jax.tree.leaves((args, kwargs)))
+            half = None if users_precision else _half_precision(jax.tree.leaves((args, kwargs)))
             with contextlib.nullcontext() if users_precision else house_numerics():
                 out = function(*args, **kwargs)
             return out if half is None else jax.tree.map(functools.partial(_to_half, half), out)
