@@ -1,6 +1,8 @@
 """linalgx: torch.linalg for JAX, batched, compiled, and differentiable in both modes."""
 
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_solve
+from linalgx.decompositions.eigh import eigh, eigvalsh
+from linalgx.decompositions.svd import svd, svdvals
 from linalgx.norms import matrix_norm, norm, vector_norm
 from linalgx.products import (
     cross,
@@ -23,6 +25,8 @@ __all__ = [
     "cholesky_solve",
     "cross",
     "diagonal",
+    "eigh",
+    "eigvalsh",
     "matmul",
     "matrix_norm",
     "matrix_transpose",
@@ -30,6 +34,8 @@ __all__ = [
     "norm",
     "outer",
     "solve_triangular",
+    "svd",
+    "svdvals",
     "tensordot",
     "trace",
     "vander",

@@ -24,3 +24,8 @@ def first_true(failed: jax.Array) -> jax.Array:
 def nan_where(failed: jax.Array, X: jax.Array) -> jax.Array:
     """``X`` with NaN in all of the matrices (last two axes) whose flag is set."""
     return jnp.where(failed[..., None, None], jnp.nan, X)
+
+
+def not_finite(X: jax.Array) -> jax.Array:
+    """The flag of the matrices (last two axes) that hold a NaN or an infinity."""
+    return jnp.any(~jnp.isfinite(X), axis=(-2, -1))

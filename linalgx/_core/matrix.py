@@ -85,3 +85,37 @@ def reciprocal_gaps(values: jax.Array) -> jax.Array:
     gaps = values[..., None, :] - values[..., :, None]
     tied = jnp.abs(gaps) <= jnp.maximum(eps ** (2 / 3) * pair, 8 * values.shape[-1] * eps * largest)
     return jnp.where(tied, 0, 1 / jnp.where(tied, 1, gaps))
+
+
+def reciprocal_sums(values: jax.Array) -> jax.Array:
+    """1 / (values_j + values_i) of singular values, and 0 where both are zero up to rounding."""
+    return _reciprocal_above_rounding(values[..., None, :] + values[..., :, None], values)
+
+
+def reciprocal_magnitudes(values: jax.Array) -> jax.Array:
+    """1 / values_i of singular values, and 0 where it is zero up to rounding."""
+    return _reciprocal_above_rounding(values, values)
+
+
+def _reciprocal_above_rounding(x: jax.Array, values: jax.Array) -> jax.Array:
+    """1 / x, and 0 where x is at the level of the rounding error of the largest of the ``values``."""
+    largest = jnp.max(values, axis=-1, initial=0).reshape(values.shape[:-1] + (1,) * (x.ndim - values.ndim + 1))
+    zero = x <= 8 * values.shape[-1] * jnp.finfo(values.dtype).eps * largest
+    return jnp.where(zero, 0, 1 / jnp.where(zero, 1, x))
+
+
+def kept_singular_values(
+    S: jax.Array, shape: tuple[int, ...], atol: jax.Array | None = None, rtol: jax.Array | None = None
+) -> jax.Array:
+    """Which of the singular values (or magnitudes of eigenvalues) ``S`` of a matrix of ``shape`` count as nonzero.
+
+    Those greater than max(atol, rtol * the largest): the rule of torch and of the array API. ``atol`` is 0 if not
+    given; ``rtol`` is eps * max(m, n), or 0 where an ``atol`` is given that is positive. Both are real, in the dtype
+    of S, and broadcast against its batch axes. Of NaN nothing is kept.
+    """
+    rounding = jnp.asarray(max(shape[-2:]) * jnp.finfo(S.dtype).eps, S.dtype)
+    if rtol is None:
+        rtol = rounding if atol is None else jnp.where(atol > 0, 0, rounding)
+    largest = jnp.max(S, axis=-1, initial=0)
+    threshold = jnp.maximum(rtol * largest, 0 if atol is None else atol)
+    return S > jnp.maximum(threshold, 0)[..., None]
