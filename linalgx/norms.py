@@ -61,7 +61,7 @@ def vector_norm(
     """
     X = inexact_array("vector_norm", x=x)
     axes = tuple(range(X.ndim)) if axis is None else normalize_axes("vector_norm", "axis", axis, X.ndim)
-    return _squeeze(_vector_norm("vector_norm", X, ord, axes), axes, keepdims)
+    return _squeeze(norm_of_vectors("vector_norm", X, ord, axes), axes, keepdims)
 
 
 @public("keepdims", "ord")
@@ -101,7 +101,7 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "
     """
     X = inexact_array("matrix_norm", x=x)
     require_matrix("matrix_norm", x=X)
-    return _squeeze(_matrix_norm("matrix_norm", X, ord, (X.ndim - 2, X.ndim - 1)), (X.ndim - 2, X.ndim - 1), keepdims)
+    return _squeeze(norm_of_matrices("matrix_norm", X, ord, (X.ndim - 2, X.ndim - 1)), (X.ndim - 2, X.ndim - 1), keepdims)
 
 
 @public("ord", "axis", "keepdims")
@@ -146,11 +146,11 @@ def norm(
     everything = tuple(range(X.ndim))
     axes = everything if axis is None else normalize_axes("norm", "axis", axis, X.ndim)
     if axis is None and ord is None:
-        out = _vector_norm("norm", X, 2, axes)
+        out = norm_of_vectors("norm", X, 2, axes)
     elif len(axes) == 1:
-        out = _vector_norm("norm", X, 2 if ord is None else ord, axes)
+        out = norm_of_vectors("norm", X, 2 if ord is None else ord, axes)
     elif len(axes) == 2:
-        out = _matrix_norm("norm", X, "fro" if ord is None else ord, axes)
+        out = norm_of_matrices("norm", X, "fro" if ord is None else ord, axes)
     elif axis is None:
         raise ValueError(f"linalgx.norm: x must have one or two axes if ord is given, but its shape is {X.shape}")
     else:
@@ -162,7 +162,7 @@ def _squeeze(x: jax.Array, axes: tuple[int, ...], keepdims: bool) -> jax.Array:
     return x if keepdims else jnp.squeeze(x, axes)
 
 
-def _vector_norm(function: str, X: jax.Array, ord: Any, axes: tuple[int, ...]) -> jax.Array:
+def norm_of_vectors(function: str, X: jax.Array, ord: Any, axes: tuple[int, ...]) -> jax.Array:
     """The norm of order ``ord`` along ``axes``, which stay with length 1."""
     ord = 2 if ord is None else ord
     try:
@@ -178,21 +178,26 @@ def _vector_norm(function: str, X: jax.Array, ord: Any, axes: tuple[int, ...]) -
     return vector_norm_p(X, ord=order, axis=tuple(axis - X.ndim for axis in axes))
 
 
-def _matrix_norm(function: str, X: jax.Array, ord: Any, axes: tuple[int, int]) -> jax.Array:
+def norm_of_matrices(function: str, X: jax.Array, ord: Any, axes: tuple[int, int]) -> jax.Array:
     """The matrix norm of order ``ord`` along the two ``axes``, which stay with length 1."""
     ord = "fro" if ord == "f" else ord
-    if ord not in MATRIX_ORDERS:
-        options = ", ".join(map(repr, MATRIX_ORDERS))
-        raise ValueError(f"linalgx.{function}: ord must be one of {options} for matrices, but {ord!r} came")
+    require_matrix_order(function, "ord", ord)
     if ord == "fro":
-        return _vector_norm(function, X, 2, axes)
+        return norm_of_vectors(function, X, 2, axes)
     if ord in ("nuc", 2, -2):
         S = svdvals_p(jnp.moveaxis(X, axes, (-2, -1)))
         out = jnp.sum(S, axis=-1) if ord == "nuc" else extreme_singular_value(function, S, largest=ord == 2)
         return jnp.expand_dims(out, axes)
     summed, compared = axes if abs(ord) == 1 else axes[::-1]
-    sums = _vector_norm(function, X, 1, (summed,))
-    return _vector_norm(function, sums, math.copysign(math.inf, ord), (compared,))
+    sums = norm_of_vectors(function, X, 1, (summed,))
+    return norm_of_vectors(function, sums, math.copysign(math.inf, ord), (compared,))
+
+
+def require_matrix_order(function: str, name: str, ord: Any) -> None:
+    """Raise unless ``ord`` is an order of a matrix norm; 1 and 1.0 are the same."""
+    if ord not in MATRIX_ORDERS:
+        options = ", ".join(map(repr, MATRIX_ORDERS))
+        raise ValueError(f"linalgx.{function}: {name} must be one of {options} for matrices, but {ord!r} came")
 
 
 def extreme_singular_value(function: str, S: jax.Array, largest: bool) -> jax.Array:
@@ -213,39 +218,37 @@ def _p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if ord == 1:
         return jnp.sum(jnp.abs(X), axis, keepdims=True)
     if math.isinf(ord):
-        return _largest(X, axis) if ord > 0 else _smallest(X, axis)
+        return _extreme_modulus(X, ord, axis)
+    # one pass if no sum of powers overflowed or underflowed; two if all that did are of zeros; three otherwise
+    terms = math.prod(X.shape[i] for i in axis)
     power_sum = _power_sum(X, ord, axis)
-    return jax.lax.cond(
-        jnp.all(_precise(power_sum, X.size)),
-        lambda X, power_sum: _root(power_sum, ord),
-        lambda X, power_sum: _p_norm_at_any_scale(X, power_sum, ord, axis),
-        X,
-        power_sum,
-    )
 
+    def unscaled(X: jax.Array, power_sum: jax.Array) -> jax.Array:
+        return _root(power_sum, ord)
 
-def _p_norm_at_any_scale(X: jax.Array, power_sum: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
-    """The norm of X if a sum of powers overflowed or underflowed, or all of a vector is zero."""
-    # relative to the largest element (the smallest, for a negative order) no term exceeds 1, and one is 1
-    scale = _largest(X, axis) if ord > 0 else _smallest(X, axis)
+    def scaled(X: jax.Array, power_sum: jax.Array) -> jax.Array:
+        extreme = _extreme_modulus(X, ord, axis)
+        easy = _is_precise(power_sum, ord, terms) | (extreme == 0)
+        root = jax.lax.cond(jnp.all(easy), lambda *_: _root(power_sum, ord), _scaled_root, X, power_sum, extreme)
+        return jnp.where(extreme == 0, 0, root)
 
-    def unscaled(X: jax.Array, power_sum: jax.Array, scale: jax.Array) -> jax.Array:
-        return jnp.where(scale == 0, 0, _root(power_sum, ord))
-
-    def scaled(X: jax.Array, power_sum: jax.Array, scale: jax.Array) -> jax.Array:
-        unit = jnp.where((scale > 0) & (scale < jnp.inf), scale, 1)
+    def _scaled_root(X: jax.Array, power_sum: jax.Array, extreme: jax.Array) -> jax.Array:
+        # relative to the largest element (the smallest, for a negative order) no term exceeds 1, and one is 1
+        unit = jnp.where((extreme > 0) & (extreme < jnp.inf), extreme, 1)
         root = unit * _root(_power_sum(_divide(X, unit), ord, axis), ord)
-        return jnp.where(_precise(power_sum, X.size), unscaled(X, power_sum, scale), jnp.where(scale == 0, 0, root))
+        return jnp.where(_is_precise(power_sum, ord, terms), _root(power_sum, ord), root)
 
-    return jax.lax.cond(
-        jnp.all(_precise(power_sum, X.size) | (scale == 0)), unscaled, scaled, X, power_sum, scale
-    )
+    return jax.lax.cond(jnp.all(_is_precise(power_sum, ord, terms)), unscaled, scaled, X, power_sum)
 
 
-def _precise(power_sum: jax.Array, terms: int) -> jax.Array:
-    """Whether the sum is finite, and terms that underflow do not matter in it."""
+def _is_precise(power_sum: jax.Array, ord: float, terms: int) -> jax.Array:
+    """Whether nothing that matters overflowed or underflowed in the sum, and its root is precise."""
     finfo = jnp.finfo(power_sum.dtype)
-    return (power_sum > max(terms, 1) * finfo.tiny / finfo.eps) & (power_sum < jnp.inf)
+    low, high = terms * finfo.tiny / finfo.eps, finfo.max
+    if ord != 2:
+        # the error of a power is that of its exponent times the logarithm of its base
+        low, high = max(low, math.exp(-30)), math.exp(30)
+    return (power_sum > low) & (power_sum <= high)
 
 
 def _power_sum(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
@@ -259,11 +262,10 @@ def _root(power_sum: jax.Array, ord: float) -> jax.Array:
     return jnp.sqrt(power_sum) if ord == 2 else power_sum ** (1 / ord)
 
 
-def _largest(X: jax.Array, axis: tuple[int, ...]) -> jax.Array:
-    return jnp.max(jnp.abs(X), axis, keepdims=True, initial=0)
-
-
-def _smallest(X: jax.Array, axis: tuple[int, ...]) -> jax.Array:
+def _extreme_modulus(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
+    """The largest |x| for a positive order, the smallest for a negative one."""
+    if ord > 0:
+        return jnp.max(jnp.abs(X), axis, keepdims=True, initial=0)
     return jnp.min(jnp.abs(X), axis, keepdims=True)
 
 

@@ -101,7 +101,8 @@ def vecdot(
     X1, X2 = _vectors_last("vecdot", x1, x2, axis)
     if X1.shape[-1] != X2.shape[-1]:
         raise ValueError(f"linalgx.vecdot: x1 has vectors of length {X1.shape[-1]}, but x2 of length {X2.shape[-1]}")
-    _broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])
+    ndim = len(_broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])) + 1
+    X1, X2 = (X.reshape((1,) * (ndim - X.ndim) + X.shape) for X in (X1, X2))
     return jnp.vecdot(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
 
 
@@ -421,7 +422,7 @@ def _vectors_last(function: str, x1: ArrayLike, x2: ArrayLike, axis: int) -> tup
 def _chain(arrays: Sequence[ArrayLike]) -> list[jax.Array]:
     """The arguments of multi_dot in their promoted dtype, a row and a column made matrices, their shapes checked."""
     if not isinstance(arrays, list | tuple):
-        raise TypeError(f"linalgx.multi_dot: arrays must be a list or tuple of arrays, but a {type(arrays)} came")
+        raise TypeError("linalgx.multi_dot: arrays must be a list or tuple of arrays, but an array came")
     if len(arrays) < 2:
         raise ValueError(f"linalgx.multi_dot: arrays must be at least two, but {len(arrays)} came")
     chain = [array("multi_dot", **{f"arrays[{i}]": x}) for i, x in enumerate(arrays)]
