@@ -1,6 +1,18 @@
 """linalgx: torch.linalg for JAX, batched, compiled, and differentiable in both modes."""
 
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_solve
+from linalgx.decompositions.lu import lu, lu_factor, lu_factor_ex, lu_solve, lu_unpack
 from linalgx.triangular_systems import solve_triangular
 
-__all__ = ["cholesky", "cholesky_ex", "cholesky_inverse", "cholesky_solve", "solve_triangular"]
+__all__ = [
+    "cholesky",
+    "cholesky_ex",
+    "cholesky_inverse",
+    "cholesky_solve",
+    "lu",
+    "lu_factor",
+    "lu_factor_ex",
+    "lu_solve",
+    "lu_unpack",
+    "solve_triangular",
+]
