@@ -2,6 +2,7 @@
 
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_solve
 from linalgx.decompositions.lu import lu, lu_factor, lu_factor_ex, lu_solve, lu_unpack
+from linalgx.linear_systems import inv, inv_ex, solve, solve_ex, tensorinv, tensorsolve
 from linalgx.triangular_systems import solve_triangular
 
 __all__ = [
@@ -9,10 +10,16 @@ __all__ = [
     "cholesky_ex",
     "cholesky_inverse",
     "cholesky_solve",
+    "inv",
+    "inv_ex",
     "lu",
     "lu_factor",
     "lu_factor_ex",
     "lu_solve",
     "lu_unpack",
+    "solve",
+    "solve_ex",
     "solve_triangular",
+    "tensorinv",
+    "tensorsolve",
 ]

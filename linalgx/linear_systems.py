@@ -20,7 +20,6 @@ from linalgx._core.arguments import (
     linear_system,
     normalize_axes,
     public,
-    require_matrix,
     square_matrix,
 )
 from linalgx._core.errors import first_true
@@ -254,9 +253,13 @@ def tensorinv(a: ArrayLike, ind: int = 2) -> jax.Array:
 def _solve(function: str, a: Any, b: Any, left: bool) -> tuple[jax.Array, jax.Array]:
     """The solution and its ``info``."""
     A, B = inexact_arrays(function, a=a, b=b)
-    require_matrix(function, a=A)
+    A = square_matrix(function, a=A)
     LU, pivots = lu_factor_p(jax.lax.stop_gradient(A), pivot=True)
-    ...
+    A, B, restore = linear_system(function, left, a=A, b=B)
+    # a is factored before its batch is broadcast against that of b
+    factors = jnp.broadcast_to(LU, A.shape), jnp.broadcast_to(pivots, A.shape[:-1])
+    X = solve_p(A, *factors, B, left=left, adjoint=False)
+    return restore(X), first_true(diagonal(LU) == 0)
 
 
 # --- Solution: op(A) X = B or X op(A) = B, where op(A) is A or A^H

@@ -312,7 +312,7 @@ lu_factor_p.defjvp(
 
 def _with_last_pivot_one(LU: jax.Array) -> jax.Array:
     last = jnp.arange(LU.shape[-1]) == LU.shape[-1] - 1
-    return jnp.where(last & last[:, None], 1, LU)
+    return jnp.where(last[None, :] & last[:, None], 1, LU)
 
 
 def _interchange(pivots: jax.Array, X: jax.Array, pivot: bool, back: bool = False) -> jax.Array:
