@@ -21,7 +21,7 @@ FUNCTIONS = sorted(TORCH + NUMPY)
 
 
 def test_everything_promised_is_exported() -> None:
-    assert set(FUNCTIONS + ["LinAlgError"]) <= set(linalgx.__all__)
+    assert {*FUNCTIONS, "LinAlgError"} <= set(linalgx.__all__)
     assert linalgx.__all__ == sorted(linalgx.__all__, key=str.lower)
     assert all(hasattr(linalgx, name) for name in linalgx.__all__)
 

@@ -41,7 +41,8 @@ def _scalar(case: Case, args):
         leaves = case.viewed(*args[:position], x, *args[position + 1 :])
         floating = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
         weights = [jnp.cos(jnp.arange(leaf.size, dtype=float)).reshape(leaf.shape) for leaf in floating]
-        return sum((jnp.sum(w * jnp.abs(leaf) ** 2) for w, leaf in zip(weights, floating, strict=True)), jnp.asarray(0.0))
+        terms = [jnp.sum(w * jnp.abs(leaf) ** 2) for w, leaf in zip(weights, floating, strict=True)]
+        return sum(terms, jnp.asarray(0.0))
 
     return f, args[position]
 
