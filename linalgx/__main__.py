@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -104,7 +105,7 @@ def _measured_apart(side: str, on_progress: Callable[[], None]) -> float | None:
     process = context.Process(target=_measure, args=(side, sender), daemon=True)
     process.start()
     sender.close()
-    times = []
+    times: list[float] = []
     try:
         while len(times) <= REPEATS and receiver.poll(TIME_LIMIT):
             times.append(receiver.recv())
@@ -160,74 +161,49 @@ def _monte_carlo(cholesky: Callable[..., Any], solve_lower: Callable[..., Any]) 
     return run
 
 
-# --- 4. Degenerate gradients
+# --- 4. Degenerate gradients: the same two functions, written once for the three packages
+
+
+def _polar_factor(linalg: Any, A: Any, W: Any) -> Any:
+    U, _, Vh = linalg.svd(A, full_matrices=False)
+    return (W * (U @ Vh)).sum()
+
+
+def _eigenspace(linalg: Any, A: Any, W: Any) -> Any:
+    V = linalg.eigh(A)[1][:, :2]
+    return (W * (V @ V.T)).sum()
 
 
 def _show_degenerate_gradients(console: Any) -> None:
     """4. Gradients where singular values or eigenvalues repeat"""
-    C = jnp.asarray([[1.0, 2.0], [3.0, 5.0]])
-
-    def polar(svd: Callable[..., Any]) -> Callable[[jax.Array], jax.Array]:
-        def f(A: jax.Array) -> jax.Array:
-            U, _, Vh = svd(A, full_matrices=False)
-            return jnp.sum(C * (U @ Vh))
-
-        return f
-
-    # the orthogonal polar factor near I is I + (dA - dA^T)/2: its gradient against C is the skew part of C
-    console.print("f(A) = sum(C * (U @ Vh)), the orthogonal polar factor of A, at A = I: both singular values are 1")
-    _print_gradients(console, polar(linalgx.svd), polar(jnp.linalg.svd), _torch_polar, (C - C.T) / 2, jnp.eye(2), C)
-
-    def leading_projector(eigh: Callable[..., Any]) -> Callable[[jax.Array], jax.Array]:
-        W = jnp.asarray([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
-        return lambda A: jnp.sum(W * (eigh(A)[1][:, :2] @ eigh(A)[1][:, :2].T))
-
-    # dP = -(e_i e_3^T + e_3 e_i^T) dA_i3 / (3 - 1) for the projector on the eigenvalue 1 of diag(1, 1, 3)
-    right = -jnp.asarray([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0], [1.0, 2.0, 0.0]]) / 4
+    # near A = I the orthogonal polar factor of A is I + (dA - dA^T)/2
+    W = np.array([[1.0, 2.0], [3.0, 5.0]])
+    console.print("f(A) = sum(W * (U @ Vh)), the orthogonal polar factor of A, at A = I: both singular values are 1")
+    _print_gradients(console, _polar_factor, np.eye(2), W, right=(W - W.T) / 2)
+    # the projector on the eigenvalue 1 of diag(1, 1, 3) moves by -dA_i3 (e_i e_3^T + e_3 e_i^T) / (3 - 1)
+    W = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 2.0], [1.0, 2.0, 0.0]])
     console.print("f(A) = sum(W * P), P the projector on the double eigenvalue of A = diag(1, 1, 3)")
-    ours, theirs = leading_projector(linalgx.eigh), leading_projector(jnp.linalg.eigh)
-    _print_gradients(console, ours, theirs, _torch_projector, right, jnp.diag(jnp.asarray([1.0, 1.0, 3.0])), None)
+    _print_gradients(console, _eigenspace, np.diag([1.0, 1.0, 3.0]), W, right=-W / 2)
 
 
-def _print_gradients(
-    console: Any,
-    ours: Callable[..., Any],
-    theirs: Callable[..., Any],
-    with_torch: Callable[..., Any],
-    right: jax.Array,
-    A: jax.Array,
-    C: jax.Array | None,
-) -> None:
-    rows = {"right answer": right, "linalgx": jax.grad(ours)(A), "jax.numpy.linalg": jax.grad(theirs)(A)}
-    rows["torch"] = with_torch(A, C)
-    for name, gradient in rows.items():
-        console.print(f"  {name:18} {'not installed' if gradient is None else np.asarray(gradient).round(6).tolist()}")
+def _print_gradients(console: Any, f: Callable[..., Any], A: np.ndarray, W: np.ndarray, right: np.ndarray) -> None:
+    gradients = {"right answer": right}
+    for module in (linalgx, jnp.linalg):
+        gradients[module.__name__] = np.asarray(jax.grad(partial(f, module))(jnp.asarray(A), jnp.asarray(W)))
+    gradients |= _torch_gradient(f, A, W)
+    for name, gradient in gradients.items():
+        console.print(f"  {name:18} {gradient.round(6).tolist()}")
 
 
-def _torch_polar(A: jax.Array, C: jax.Array | None) -> Any:
-    def f(torch: Any, a: Any) -> Any:
-        U, _, Vh = torch.linalg.svd(a, full_matrices=False)
-        return (torch.tensor(np.asarray(C)) * (U @ Vh)).sum()
-
-    return _torch_gradient(f, A)
-
-
-def _torch_projector(A: jax.Array, _: Any) -> Any:
-    def f(torch: Any, a: Any) -> Any:
-        V = torch.linalg.eigh(a)[1][:, :2]
-        return (V @ V.T)[0, 2] + 2 * (V @ V.T)[1, 2]
-
-    return _torch_gradient(f, A)
-
-
-def _torch_gradient(f: Callable[..., Any], A: jax.Array) -> Any:
+def _torch_gradient(f: Callable[..., Any], A: np.ndarray, W: np.ndarray) -> dict[str, np.ndarray]:
+    """Torch's gradient, if it is installed."""
     try:
         import torch
     except ImportError:
-        return None
-    a = torch.tensor(np.asarray(A), requires_grad=True)
-    f(torch, a).backward()
-    return a.grad.numpy()
+        return {}
+    a = torch.tensor(A, requires_grad=True)
+    f(torch.linalg, a, torch.tensor(W)).backward()
+    return {"torch.linalg": a.grad.numpy()}
 
 
 if __name__ == "__main__":
