@@ -1,9 +1,14 @@
 """linalgx: torch.linalg for JAX, batched, compiled, and differentiable in both modes."""
 
+__version__ = "0.1.0"
+
+from linalgx._core.errors import LinAlgError
 from linalgx.conditioning import cond, matrix_rank
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_solve
 from linalgx.decompositions.eigh import eigh, eigvalsh
+from linalgx.decompositions.lu import lu, lu_factor, lu_factor_ex, lu_solve, lu_unpack
 from linalgx.decompositions.svd import svd, svdvals
+from linalgx.linear_systems import inv, inv_ex, solve, solve_ex, tensorinv, tensorsolve
 from linalgx.matrix_powers import matrix_power
 from linalgx.norms import matrix_norm, norm, vector_norm
 from linalgx.products import (
@@ -21,6 +26,7 @@ from linalgx.products import (
 from linalgx.triangular_systems import solve_triangular
 
 __all__ = [
+    "LinAlgError",
     "cholesky",
     "cholesky_ex",
     "cholesky_inverse",
@@ -30,6 +36,13 @@ __all__ = [
     "diagonal",
     "eigh",
     "eigvalsh",
+    "inv",
+    "inv_ex",
+    "lu",
+    "lu_factor",
+    "lu_factor_ex",
+    "lu_solve",
+    "lu_unpack",
     "matmul",
     "matrix_norm",
     "matrix_power",
@@ -38,10 +51,14 @@ __all__ = [
     "multi_dot",
     "norm",
     "outer",
+    "solve",
+    "solve_ex",
     "solve_triangular",
     "svd",
     "svdvals",
     "tensordot",
+    "tensorinv",
+    "tensorsolve",
     "trace",
     "vander",
     "vecdot",

@@ -101,7 +101,9 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "
     """
     X = inexact_array("matrix_norm", x=x)
     require_matrix("matrix_norm", x=X)
-    return _squeeze(norm_of_matrices("matrix_norm", X, ord, (X.ndim - 2, X.ndim - 1)), (X.ndim - 2, X.ndim - 1), keepdims)
+    return _squeeze(
+        norm_of_matrices("matrix_norm", X, ord, (X.ndim - 2, X.ndim - 1)), (X.ndim - 2, X.ndim - 1), keepdims
+    )
 
 
 @public("ord", "axis", "keepdims")

@@ -215,9 +215,7 @@ def _tensordot(x1: Any, x2: Any, *, axes: Any, precision: Any, preferred_element
     if not isinstance(axes, tuple):
         count = integer("tensordot", "axes", axes)
         if not 0 <= count <= min(X1.ndim, X2.ndim):
-            raise ValueError(
-                f"linalgx.tensordot: axes must be between 0 and {min(X1.ndim, X2.ndim)}, but {count} came"
-            )
+            raise ValueError(f"linalgx.tensordot: axes must be between 0 and {min(X1.ndim, X2.ndim)}, but {count} came")
         axes = tuple(range(X1.ndim - count, X1.ndim)), tuple(range(count))
     if len(axes) != 2 or len(axes[0]) != len(axes[1]):
         raise ValueError(f"linalgx.tensordot: axes must be two sequences of the same length, but {axes} came")
@@ -451,9 +449,7 @@ def _cheapest_splits(shapes: Sequence[tuple[int, ...]]) -> dict[tuple[int, int],
         for i in range(n - length):
             j = i + length
             rows, columns = shapes[i][-2], shapes[j][-1]
-            costs = [
-                cost[i, k] + cost[k + 1, j] + batches(i, j) * rows * shapes[k][-1] * columns for k in range(i, j)
-            ]
+            costs = [cost[i, k] + cost[k + 1, j] + batches(i, j) * rows * shapes[k][-1] * columns for k in range(i, j)]
             cost[i, j] = min(costs)
             split[i, j] = i + costs.index(cost[i, j])
     return split

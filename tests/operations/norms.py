@@ -28,49 +28,148 @@ def _rank_two(rng, dtype):
 
 CASES = [
     *(
-        Case("vector_norm", f"ord = {ord}", lambda rng, d: (away_from_kinks(rng, d, 5),), lambda x, ord=ord: np.linalg.norm(x, ord, axis=-1), {"ord": ord, "axis": -1}, differentiate=(0,) if ord else ())
+        Case(
+            "vector_norm",
+            f"ord = {ord}",
+            lambda rng, d: (away_from_kinks(rng, d, 5),),
+            lambda x, ord=ord: np.linalg.norm(x, ord, axis=-1),
+            {"ord": ord, "axis": -1},
+            differentiate=(0,) if ord else (),
+        )
         for ord in VECTOR_ORDERS
     ),
-    Case("vector_norm", "flattened", lambda rng, d: (away_from_kinks(rng, d, 2, 3),), lambda x: np.linalg.norm(x.ravel()), batchable=False),
-    Case("vector_norm", "two axes", lambda rng, d: (away_from_kinks(rng, d, 2, 3, 2),), lambda x: np.linalg.vector_norm(x, axis=(0, -1), ord=3), {"axis": (0, -1), "ord": 3}, batchable=False),
-    Case("vector_norm", "kept", lambda rng, d: (away_from_kinks(rng, d, 2, 3),), lambda x: np.linalg.vector_norm(x, keepdims=True, ord=1), {"keepdims": True, "ord": 1}, batchable=False),
-    Case("vector_norm", "each element", lambda rng, d: (away_from_kinks(rng, d, 2, 3),), np.abs, {"axis": ()}, batchable=False),
+    Case(
+        "vector_norm",
+        "flattened",
+        lambda rng, d: (away_from_kinks(rng, d, 2, 3),),
+        lambda x: np.linalg.norm(x.ravel()),
+        batchable=False,
+    ),
+    Case(
+        "vector_norm",
+        "two axes",
+        lambda rng, d: (away_from_kinks(rng, d, 2, 3, 2),),
+        lambda x: np.linalg.vector_norm(x, axis=(0, -1), ord=3),
+        {"axis": (0, -1), "ord": 3},
+        batchable=False,
+    ),
+    Case(
+        "vector_norm",
+        "kept",
+        lambda rng, d: (away_from_kinks(rng, d, 2, 3),),
+        lambda x: np.linalg.vector_norm(x, keepdims=True, ord=1),
+        {"keepdims": True, "ord": 1},
+        batchable=False,
+    ),
+    Case(
+        "vector_norm",
+        "each element",
+        lambda rng, d: (away_from_kinks(rng, d, 2, 3),),
+        np.abs,
+        {"axis": ()},
+        batchable=False,
+    ),
     Case("vector_norm", "no elements", lambda rng, d: (np.zeros((3, 0), d),), lambda x: np.zeros(3), {"axis": -1}),
     Case("vector_norm", "scalar", lambda rng, d: (away_from_kinks(rng, d),), np.abs, batchable=False),
     *(
-        Case("matrix_norm", f"ord = {ord}", lambda rng, d, shape=shape: (well_conditioned(rng, d, *shape),), lambda x, ord=ord: np.linalg.norm(x, ord), {"ord": ord})
-        for ord, shape in zip(MATRIX_ORDERS, [(3, 4), (4, 3), (3, 2), (2, 4), (3, 4), (4, 3), (3, 3), (2, 3)], strict=True)
+        Case(
+            "matrix_norm",
+            f"ord = {ord}",
+            lambda rng, d, shape=shape: (well_conditioned(rng, d, *shape),),
+            lambda x, ord=ord: np.linalg.norm(x, ord),
+            {"ord": ord},
+        )
+        for ord, shape in zip(
+            MATRIX_ORDERS, [(3, 4), (4, 3), (3, 2), (2, 4), (3, 4), (4, 3), (3, 3), (2, 3)], strict=True
+        )
     ),
-    Case("matrix_norm", "kept", lambda rng, d: (general(rng, d, 3, 2),), lambda x: np.linalg.matrix_norm(x, keepdims=True, ord=1), {"keepdims": True, "ord": 1}),
+    Case(
+        "matrix_norm",
+        "kept",
+        lambda rng, d: (general(rng, d, 3, 2),),
+        lambda x: np.linalg.matrix_norm(x, keepdims=True, ord=1),
+        {"keepdims": True, "ord": 1},
+    ),
     *(
-        Case("matrix_norm", f"0 x 3, ord = {ord}", lambda rng, d: (np.zeros((0, 3), d),), lambda x: np.zeros(()), {"ord": ord})
+        Case(
+            "matrix_norm",
+            f"0 x 3, ord = {ord}",
+            lambda rng, d: (np.zeros((0, 3), d),),
+            lambda x: np.zeros(()),
+            {"ord": ord},
+        )
         for ord in ("fro", "nuc", 1, 2, INF)
     ),
     Case("norm", "flattened", lambda rng, d: (general(rng, d, 2, 3, 2),), np.linalg.norm, batchable=False),
-    Case("norm", "vector", lambda rng, d: (away_from_kinks(rng, d, 4),), lambda x: np.linalg.norm(x, 3), {"ord": 3}, batchable=False),
-    Case("norm", "matrix", lambda rng, d: (well_conditioned(rng, d, 3, 3),), lambda x: np.linalg.norm(x, 2), {"ord": 2}, batchable=False),
-    Case("norm", "axis", lambda rng, d: (away_from_kinks(rng, d, 2, 3),), lambda x: np.linalg.norm(x, INF, axis=0), {"ord": INF, "axis": 0}, batchable=False),
+    Case(
+        "norm",
+        "vector",
+        lambda rng, d: (away_from_kinks(rng, d, 4),),
+        lambda x: np.linalg.norm(x, 3),
+        {"ord": 3},
+        batchable=False,
+    ),
+    Case(
+        "norm",
+        "matrix",
+        lambda rng, d: (well_conditioned(rng, d, 3, 3),),
+        lambda x: np.linalg.norm(x, 2),
+        {"ord": 2},
+        batchable=False,
+    ),
+    Case(
+        "norm",
+        "axis",
+        lambda rng, d: (away_from_kinks(rng, d, 2, 3),),
+        lambda x: np.linalg.norm(x, INF, axis=0),
+        {"ord": INF, "axis": 0},
+        batchable=False,
+    ),
     *(
-        Case("norm", f"axes 2 and 0, ord = {ord}", lambda rng, d: (away_from_kinks(rng, d, 3, 2, 4),), lambda x, ord=ord: np.linalg.norm(x, ord, axis=(2, 0), keepdims=True), {"ord": ord, "axis": (2, 0), "keepdims": True}, batchable=False)
+        Case(
+            "norm",
+            f"axes 2 and 0, ord = {ord}",
+            lambda rng, d: (away_from_kinks(rng, d, 3, 2, 4),),
+            lambda x, ord=ord: np.linalg.norm(x, ord, axis=(2, 0), keepdims=True),
+            {"ord": ord, "axis": (2, 0), "keepdims": True},
+            batchable=False,
+        )
         for ord in (None, *MATRIX_ORDERS)
     ),
     *(
-        Case("cond", f"p = {p}", lambda rng, d: (well_conditioned(rng, d, 3, 3),), _nuclear_condition if p == "nuc" else lambda x, p=p: np.linalg.cond(x, p), {"p": p})
+        Case(
+            "cond",
+            f"p = {p}",
+            lambda rng, d: (well_conditioned(rng, d, 3, 3),),
+            _nuclear_condition if p == "nuc" else lambda x, p=p: np.linalg.cond(x, p),
+            {"p": p},
+        )
         for p in (None, *MATRIX_ORDERS)
     ),
     Case("cond", "tall", lambda rng, d: (well_conditioned(rng, d, 4, 3),), np.linalg.cond),
     Case("cond", "wide", lambda rng, d: (well_conditioned(rng, d, 2, 3),), lambda x: np.linalg.cond(x, -2), {"p": -2}),
     Case("cond", "0 x 0", lambda rng, d: (np.zeros((0, 0), d),), lambda x: np.zeros(())),
-    Case("matrix_rank", "full", lambda rng, d: (well_conditioned(rng, d, 3, 4),), np.linalg.matrix_rank, differentiate=()),
+    Case(
+        "matrix_rank", "full", lambda rng, d: (well_conditioned(rng, d, 3, 4),), np.linalg.matrix_rank, differentiate=()
+    ),
     Case("matrix_rank", "deficient", lambda rng, d: (_rank_two(rng, d),), lambda x: 2, differentiate=()),
-    Case("matrix_rank", "Hermitian", lambda rng, d: (hermitian(rng, d, 4),), lambda x: 4, {"hermitian": True}, differentiate=()),
+    Case(
+        "matrix_rank",
+        "Hermitian",
+        lambda rng, d: (hermitian(rng, d, 4),),
+        lambda x: 4,
+        {"hermitian": True},
+        differentiate=(),
+    ),
     Case("matrix_rank", "relative", lambda rng, d: (_rank_two(rng, d),), lambda x: 1, {"rtol": 0.75}, differentiate=()),
     Case("matrix_rank", "absolute", lambda rng, d: (_rank_two(rng, d),), lambda x: 0, {"atol": 2.5}, differentiate=()),
     Case("matrix_rank", "tol", lambda rng, d: (_rank_two(rng, d),), lambda x: 1, {"tol": 1.5}, differentiate=()),
     Case("matrix_rank", "zero", lambda rng, d: (np.zeros((3, 2), d),), lambda x: 0, differentiate=()),
     Case("matrix_rank", "0 x 3", lambda rng, d: (np.zeros((0, 3), d),), lambda x: 0, differentiate=()),
     Case("matrix_rank", "vector", lambda rng, d: (general(rng, d, 3),), lambda x: 1, differentiate=(), batchable=False),
-    Case("matrix_rank", "zero scalar", lambda rng, d: (np.zeros((), d),), lambda x: 0, differentiate=(), batchable=False),
+    Case(
+        "matrix_rank", "zero scalar", lambda rng, d: (np.zeros((), d),), lambda x: 0, differentiate=(), batchable=False
+    ),
 ]
 
 _matrix, _vector = np.ones((2, 3)), np.ones(3)
@@ -82,14 +181,32 @@ ERRORS = [
     ("vector_norm", (_vector,), {"ord": "fro"}, ValueError, "ord must be a real number for vectors, but 'fro' came"),
     ("vector_norm", (_vector,), {"ord": np.nan}, ValueError, "ord must be a real number for vectors, but nan came"),
     ("vector_norm", (_vector,), {"ord": 2j}, ValueError, "ord must be a real number for vectors, but 2j came"),
-    ("vector_norm", (np.zeros((3, 0)),), {"axis": 1, "ord": -1}, ValueError, "ord must not be negative for vectors of length 0"),
+    (
+        "vector_norm",
+        (np.zeros((3, 0)),),
+        {"axis": 1, "ord": -1},
+        ValueError,
+        "ord must not be negative for vectors of length 0",
+    ),
     ("matrix_norm", (_vector,), {}, ValueError, "x must have at least two axes"),
-    ("matrix_norm", (_matrix,), {"ord": 3}, ValueError, "ord must be one of 'fro', 'nuc', 1, .* for matrices, but 3 came"),
+    (
+        "matrix_norm",
+        (_matrix,),
+        {"ord": 3},
+        ValueError,
+        "ord must be one of 'fro', 'nuc', 1, .* for matrices, but 3 came",
+    ),
     ("matrix_norm", (_matrix,), {"ord": "frobenius"}, ValueError, "for matrices, but 'frobenius' came"),
     ("matrix_norm", (np.zeros((0, 3)),), {"ord": -2}, ValueError, "x must have elements for a smallest singular value"),
     ("matrix_norm", (np.zeros((3, 0)),), {"ord": -1}, ValueError, "ord must not be negative for vectors of length 0"),
     ("matrix_norm", (np.zeros((0, 3)),), {"ord": -INF}, ValueError, "ord must not be negative for vectors of length 0"),
-    ("norm", (np.ones((2, 2, 2)),), {"ord": 2}, ValueError, r"x must have one or two axes if ord is given, but its shape is \(2, 2, 2\)"),
+    (
+        "norm",
+        (np.ones((2, 2, 2)),),
+        {"ord": 2},
+        ValueError,
+        r"x must have one or two axes if ord is given, but its shape is \(2, 2, 2\)",
+    ),
     ("norm", (np.ones((2, 2, 2)),), {"axis": (0, 1, 2)}, ValueError, "axis must be one axis or two"),
     ("norm", (_matrix,), {"axis": (1, 1)}, ValueError, "axis must be different axes"),
     ("norm", (_vector,), {"ord": "nuc"}, ValueError, "ord must be a real number for vectors, but 'nuc' came"),
@@ -113,7 +230,7 @@ RULE_INPUTS = {
         (lambda rng, d: (general(rng, d, 3), 1 + np.abs(general(rng, d, 3))), {"axis": ()}),
     ],
     "extreme": [
-        (lambda rng, d: (np.abs(general(rng, d, 4)).astype(np.finfo(d).dtype)[np.newaxis], ), {"largest": largest})
+        (lambda rng, d: (np.abs(general(rng, d, 4)).astype(np.finfo(d).dtype)[np.newaxis],), {"largest": largest})
         for largest in (True, False)
     ],
 }
