@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from linalgx._core.arguments import matrix, public
+from linalgx._core.arguments import matrix, public, square_matrix
+from linalgx._core.errors import nan_where, not_finite
 from linalgx._core.matrix import (
     H,
     diagonal,
@@ -24,23 +25,27 @@ from linalgx._core.matrix import (
 from linalgx._core.operation import Operation
 from linalgx._core.results import SVDResult
 from linalgx._kernels import lapack
+from linalgx.decompositions.eigh import eigh_p, eigvalsh_p
 
 
-@public("full_matrices", "compute_uv")
-def svd(a: ArrayLike, full_matrices: bool = True, compute_uv: bool = True) -> SVDResult | jax.Array:
+@public("full_matrices", "compute_uv", "hermitian")
+def svd(
+    a: ArrayLike, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
+) -> SVDResult | jax.Array:
     """Singular value decomposition A = U diag(S) V^H.
 
     Args:
         a: shape (..., m, n), real or complex; k = min(m, n).
         full_matrices: give square U and Vh; if False, the first k columns of U and the first k rows of Vh.
         compute_uv: if False, give S alone, as :func:`svdvals` does.
+        hermitian: take the Hermitian part (A + A^H)/2, and go by way of its eigenvalues, which is faster.
 
     Returns:
         ``U``, shape (..., m, m) or (..., m, k), with orthonormal columns; ``S``, real, shape (..., k), descending;
         ``Vh``, shape (..., n, n) or (..., k, n), with orthonormal rows. Or S alone.
 
     Raises:
-        ValueError: if a has fewer than two axes.
+        ValueError: if a has fewer than two axes, or with ``hermitian`` is not square.
         TypeError: if a is not an array of numbers.
 
     On failure:
@@ -64,8 +69,21 @@ def svd(a: ArrayLike, full_matrices: bool = True, compute_uv: bool = True) -> SV
     Source:
         Wan and Zhang (2019), arXiv:1909.02659; Townsend (2016).
     """
+    if hermitian:
+        A = square_matrix("svd", a=a)
+        return _hermitian_svd(A) if compute_uv else -jnp.sort(-jnp.abs(eigvalsh_p(A)), axis=-1)
     A = matrix("svd", a=a)
     return SVDResult(*svd_p(A, full_matrices=full_matrices)) if compute_uv else svdvals_p(A)
+
+
+def _hermitian_svd(A: jax.Array) -> SVDResult:
+    """From A = V diag(l) V^H: S = |l|, U = V and Vh = sign(l) V^H, in descending order of S."""
+    l, V = eigh_p(A)
+    order = jnp.argsort(-jnp.abs(jax.lax.stop_gradient(l)), axis=-1)
+    l = jnp.take_along_axis(l, order, axis=-1)
+    U = jnp.take_along_axis(V, order[..., None, :], axis=-1)
+    signs = jnp.where(l < 0, -1, 1).astype(U.dtype)
+    return SVDResult(U, jnp.abs(l), signs[..., :, None] * H(U))
 
 
 @public()
@@ -104,7 +122,15 @@ def svdvals(x: ArrayLike, /) -> jax.Array:
 
 # --- Singular value decomposition: A = U S V^H
 
-svd_p = Operation("svd", lapack.svd)
+
+def _svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    # LAPACK makes some of the outputs finite for input that is not
+    failed = not_finite(A)
+    U, S, Vh = lapack.svd(jnp.where(failed[..., None, None], 0, A), full_matrices=full_matrices)
+    return nan_where(failed, U), jnp.where(failed[..., None], jnp.nan, S), nan_where(failed, Vh)
+
+
+svd_p = Operation("svd", _svd)
 
 
 # Rules, for m >= n (a wide A is treated as its adjoint A^H = V S U^H). Here k = n, V is square, and U has k columns,
@@ -190,7 +216,14 @@ svd_p.defjvp(_svd_jvp, source="Wan and Zhang (2019), arXiv:1909.02659; Townsend 
 
 # --- Singular values alone
 
-svdvals_p = Operation("svdvals", lapack.svdvals)
+
+def _svdvals(A: jax.Array) -> jax.Array:
+    failed = not_finite(A)
+    S = lapack.svdvals(jnp.where(failed[..., None, None], 0, A))
+    return jnp.where(failed[..., None], jnp.nan, S)
+
+
+svdvals_p = Operation("svdvals", _svdvals)
 
 
 # Rules.

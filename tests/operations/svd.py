@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.operations.case import Case
-from tests.operations.inputs import general, well_conditioned
+from tests.operations.inputs import general, hermitian, well_conditioned
 
 
 def _adjoint(x):
@@ -51,6 +51,21 @@ CASES = [
     Case("svd", "full tall", _matrix(5, 3), np.linalg.svd, view=_complements),
     Case("svd", "full wide", _matrix(2, 4), np.linalg.svd, view=_complements),
     Case("svd", "values", _matrix(4, 3), lambda a: np.linalg.svd(a, compute_uv=False), {"compute_uv": False}),
+    Case(
+        "svd",
+        "Hermitian",
+        lambda rng, d: (hermitian(rng, d, 4) + 0.1 * general(rng, d, 4, 4),),
+        lambda a: np.linalg.svd((a + _adjoint(a)) / 2),
+        {"hermitian": True},
+        view=_factors,
+    ),
+    Case(
+        "svd",
+        "Hermitian values",
+        lambda rng, d: (hermitian(rng, d, 4),),
+        lambda a: np.linalg.svd(a, compute_uv=False),
+        {"hermitian": True, "compute_uv": False},
+    ),
     Case("svd", "column", lambda rng, d: (general(rng, d, 3, 1),), _thin, THIN, view=_factors),
     Case("svd", "1 x 1", lambda rng, d: (general(rng, d, 1, 1),), np.linalg.svd, view=_factors),
     Case("svd", "0 x 0", lambda rng, d: (np.zeros((0, 0), d),), np.linalg.svd),
@@ -63,6 +78,7 @@ CASES = [
 # (function, arguments, options, type of the error, a regular expression that its message matches)
 ERRORS = [
     ("svd", (np.ones(3),), {}, ValueError, r"linalgx\.svd: a must have at least two axes, but its shape is \(3,\)"),
+    ("svd", (np.ones((2, 3)),), {"hermitian": True}, ValueError, r"linalgx\.svd: a must be square"),
     ("svdvals", (np.ones(3),), {}, ValueError, r"linalgx\.svdvals: x must have at least two axes"),
     ("svdvals", ([[1.0]],), {}, TypeError, r"linalgx\.svdvals: x must be an array.* jnp\.asarray"),
 ]
