@@ -64,7 +64,7 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
 
 def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:
     axes = (X.ndim - 2, X.ndim - 1)
-    norms = [norm_of_matrices("cond", Y, p, axes) for Y in (X, inv_p(X))]
+    norms = [norm_of_matrices("cond", Y, p, axes) for Y in (X, inv_p(X)[0])]
     return jnp.squeeze(norms[0] * norms[1], axes)
 
 

@@ -53,7 +53,7 @@ def matrix_power(a: ArrayLike, n: int) -> jax.Array:
         A = inexact_array("matrix_power", a=A)
     require_matrix("matrix_power", a=A)
     require_square("matrix_power", a=A)
-    return _power(inv_p(A) if exponent < 0 else A, abs(exponent))
+    return _power(inv_p(A)[0] if exponent < 0 else A, abs(exponent))
 
 
 def _power(A: jax.Array, n: int) -> jax.Array:

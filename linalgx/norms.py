@@ -101,9 +101,8 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "
     """
     X = inexact_array("matrix_norm", x=x)
     require_matrix("matrix_norm", x=X)
-    return _squeeze(
-        norm_of_matrices("matrix_norm", X, ord, (X.ndim - 2, X.ndim - 1)), (X.ndim - 2, X.ndim - 1), keepdims
-    )
+    axes = (X.ndim - 2, X.ndim - 1)
+    return _squeeze(norm_of_matrices("matrix_norm", X, ord, axes), axes, keepdims)
 
 
 @public("ord", "axis", "keepdims")
@@ -246,7 +245,7 @@ def _p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
 def _is_precise(power_sum: jax.Array, ord: float, terms: int) -> jax.Array:
     """Whether nothing that matters overflowed or underflowed in the sum, and its root is precise."""
     finfo = jnp.finfo(power_sum.dtype)
-    low, high = terms * finfo.tiny / finfo.eps, finfo.max
+    low, high = terms * float(finfo.tiny) / float(finfo.eps), float(finfo.max)
     if ord != 2:
         # the error of a power is that of its exponent times the logarithm of its base
         low, high = max(low, math.exp(-30)), math.exp(30)
@@ -288,11 +287,13 @@ def _vector_norm_fwd(X, **params):
 
 
 def _vector_norm_bwd(residuals, n_bar, *, ord, axis):
-    return (_scale(_gradient(*residuals, ord, axis), n_bar),)
+    X, n = residuals
+    return (_scale(_gradient(X, n, ord, axis), n_bar),)
 
 
 def _vector_norm_jvp(residuals, dX, *, ord, axis):
-    return jnp.sum(_real_product(_gradient(*residuals, ord, axis), dX), axis, keepdims=True)
+    X, n = residuals
+    return jnp.sum(_real_product(_gradient(X, n, ord, axis), dX), axis, keepdims=True)
 
 
 def _gradient(X: jax.Array, n: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
@@ -372,11 +373,13 @@ def _extreme_fwd(S, *, largest):
 
 
 def _extreme_bwd(residuals, s_bar, *, largest):
-    return (s_bar[..., None] * _tie_weights(*residuals, largest),)
+    (S,) = residuals
+    return (s_bar[..., None] * _tie_weights(S, largest),)
 
 
 def _extreme_jvp(residuals, dS, *, largest):
-    return jnp.sum(_tie_weights(*residuals, largest) * dS, axis=-1)
+    (S,) = residuals
+    return jnp.sum(_tie_weights(S, largest) * dS, axis=-1)
 
 
 def _tie_weights(S: jax.Array, largest: bool) -> jax.Array:

@@ -10,6 +10,7 @@ products).
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -430,7 +431,7 @@ def _chain(arrays: Sequence[ArrayLike]) -> list[jax.Array]:
     chain[-1] = chain[-1][:, None] if chain[-1].ndim == 1 else chain[-1]
     for i, X in enumerate(chain):
         require_matrix("multi_dot", **{f"arrays[{i}]": X})
-    for i, (X, Y) in enumerate(zip(chain, chain[1:], strict=False)):
+    for i, (X, Y) in enumerate(itertools.pairwise(chain)):
         if X.shape[-1] != Y.shape[-2]:
             raise ValueError(
                 f"linalgx.multi_dot: arrays[{i}] has {X.shape[-1]} columns, but arrays[{i + 1}] has {Y.shape[-2]} rows"

@@ -378,7 +378,7 @@ lu_solve_p.defjvp(_lu_solve_jvp, source="Giles (2008), Collected matrix derivati
 
 
 def _apply_change(LU: jax.Array, pivots: jax.Array, dLU: jax.Array, X: jax.Array, adjoint: bool) -> jax.Array:
-    """DA X, or dA^H X, for dA = P (dL U + L dU)."""
+    """dA X, or dA^H X, for dA = P (dL U + L dU)."""
     L, U = _factors(LU)
     dL, dU = strictly_lower(dLU), jnp.triu(dLU)
     if adjoint:

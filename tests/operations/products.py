@@ -1,5 +1,7 @@
 """Products in the table."""
 
+import itertools
+
 import numpy as np
 
 from tests.operations.case import Case
@@ -7,7 +9,7 @@ from tests.operations.inputs import general, well_conditioned
 
 
 def _chain(rng, d, *sizes):
-    return tuple(general(rng, d, m, n) for m, n in zip(sizes, sizes[1:], strict=False))
+    return tuple(general(rng, d, m, n) for m, n in itertools.pairwise(sizes))
 
 
 def _multi_dot(*arrays):
