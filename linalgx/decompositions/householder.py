@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import broadcast_leading_axes, inexact_arrays, public, require_matrix
-from linalgx._core.matrix import H, diagonal, from_diagonal, identity, strictly_lower, strictly_upper
+from linalgx._core.matrix import H, from_diagonal, identity, strictly_lower, strictly_upper
 from linalgx._core.operation import Operation
 from linalgx._kernels import lapack
 from linalgx.triangular_systems import solve_triangular_p
@@ -140,9 +140,7 @@ def _compact(V: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
     return S, T
 
 
-def _compact_jvp(
-    V: jax.Array, S: jax.Array, T: jax.Array, dV: jax.Array | None, dtau: jax.Array | None
-) -> jax.Array:
+def _compact_jvp(V: jax.Array, S: jax.Array, T: jax.Array, dV: jax.Array | None, dtau: jax.Array | None) -> jax.Array:
     """dT; at least one of the tangents lives."""
     terms = []
     if dtau is not None:

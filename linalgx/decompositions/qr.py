@@ -208,7 +208,7 @@ def _triangle(R: jax.Array, dR: jax.Array) -> jax.Array:
 
 
 def _sum(x: jax.Array | None, y: jax.Array | None) -> Any:
-    """x + y, where None stands for zero; not both are None."""
+    """X + y, where None stands for zero; not both are None."""
     if x is None:
         return y
     return x if y is None else x + y
@@ -239,21 +239,21 @@ def _householder_qr_fwd(A, *, full):
 
 def _householder_qr_jvp(residuals, dA, *, full):
     Q, R, V, tau = residuals
-    Q1, Q2 = _split(Q, tau)
+    Q1, _ = _split(Q, tau)
     dQ1, dR = _qr_jvp((Q1, R), dA)
     dV, dtau = _reflectors_jvp(V, tau, dQ1)
-    dQ = jnp.concatenate([dQ1, _complement_jvp(Q1, Q2, V, dQ1)], axis=-1) if full else dQ1
+    dQ = jnp.concatenate([dQ1, _complement_jvp(Q, V, dQ1)], axis=-1) if full else dQ1
     return dQ, dR, dV, dtau
 
 
 def _householder_qr_bwd(residuals, cotangents, *, full):
     Q, R, V, tau = residuals
     Q_bar, R_bar, V_bar, tau_bar = cotangents
-    Q1, Q2 = _split(Q, tau)
+    Q1, _ = _split(Q, tau)
     Q1_bar = None
     if Q_bar is not None:
         Q1_bar, Q2_bar = _split(Q_bar, tau)
-        Q1_bar = _sum(Q1_bar, _complement_bwd(Q1, Q2, V, Q2_bar) if full else None)
+        Q1_bar = _sum(Q1_bar, _complement_bwd(Q, V, Q2_bar) if full else None)
     if V_bar is not None or tau_bar is not None:
         Q1_bar = _sum(_reflectors_bwd(V, tau, V_bar, tau_bar), Q1_bar)
     return _qr_bwd((Q1, R), (Q1_bar, R_bar))
@@ -315,21 +315,24 @@ def _other_side(V: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array, jax
 # of the complement of Q_1, in every order.
 
 
-def _complement_jvp(Q1, Q2, V, dQ1):
-    k = Q1.shape[-1]
-    V2, X = V[..., k:, :], H(Q2) @ dQ1
-    F = _solve_unit(V, jnp.concatenate([H(Q1) @ dQ1, X], axis=-2), left=False, adjoint=True)
+def _complement_jvp(Q, V, dQ1):
+    k = dQ1.shape[-1]
+    Q1, Q2, V2 = Q[..., :, :k], Q[..., :, k:], V[..., k:, :]
+    W = H(Q) @ dQ1
+    F = _solve_unit(V, W, left=False, adjoint=True)
     E = F[..., k:, :] - 0.5 * V2 @ _solve_unit(V, F[..., :k, :], left=True)
-    return (Q2 @ E) @ H(V2) - (Q2 @ V2) @ H(E) - Q1 @ H(X)
+    moved = Q2 @ jnp.concatenate([E, -V2], axis=-1)
+    return jnp.concatenate([moved, -Q1], axis=-1) @ H(jnp.concatenate([V2, E, W[..., k:, :]], axis=-1))
 
 
-def _complement_bwd(Q1, Q2, V, Q2_bar):
-    k = Q1.shape[-1]
-    V2 = V[..., k:, :]
-    E_bar = H(Q2) @ (Q2_bar @ V2) - H(Q2_bar) @ (Q2 @ V2)
+def _complement_bwd(Q, V, Q2_bar):
+    k = V.shape[-1]
+    Q1, Q2, V2 = Q[..., :, :k], Q[..., :, k:], V[..., k:, :]
+    along = H(Q2_bar) @ jnp.concatenate([Q2 @ V2, Q1], axis=-1)
+    E_bar = H(Q2) @ (Q2_bar @ V2) - along[..., :k]
     F1_bar = _solve_unit(V, -0.5 * H(V2) @ E_bar, left=True, adjoint=True)
-    W = _solve_unit(V, jnp.concatenate([F1_bar, E_bar], axis=-2), left=False)
-    return Q1 @ W[..., :k, :] + Q2 @ (W[..., k:, :] - H(Q2_bar) @ Q1)
+    W_bar = _solve_unit(V, jnp.concatenate([F1_bar, E_bar], axis=-2), left=False)
+    return Q @ W_bar.at[..., k:, :].add(-along[..., k:])
 
 
 def _solve_right(R: jax.Array, X: jax.Array, adjoint: bool = False) -> jax.Array:
