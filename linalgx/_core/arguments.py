@@ -155,6 +155,19 @@ def broadcast_batches(function: str, **named: jax.Array) -> list[jax.Array]:
     return [jnp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in named.values()]
 
 
+def broadcast_leading_axes(function: str, core: Sequence[int], **named: jax.Array) -> list[jax.Array]:
+    """The arguments in ``named``, of which ``core`` tells the number of trailing axes, with equal leading axes."""
+    leading = [x.shape[: x.ndim - axes] for axes, x in zip(core, named.values(), strict=True)]
+    try:
+        batch = np.broadcast_shapes(*leading)
+    except ValueError:
+        shapes = " and ".join(f"{name} of shape {x.shape}" for name, x in named.items())
+        raise ValueError(f"linalgx.{function}: the batch axes of {shapes} do not broadcast") from None
+    return [
+        jnp.broadcast_to(x, (*batch, *x.shape[x.ndim - axes :])) for axes, x in zip(core, named.values(), strict=True)
+    ]
+
+
 # --- linear systems
 
 
