@@ -1,6 +1,18 @@
 """linalgx: torch.linalg for JAX, batched, compiled, and differentiable in both modes."""
 
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_solve
+from linalgx.decompositions.ldl import ldl_factor, ldl_factor_ex, ldl_solve
+from linalgx.matrix_functions import matrix_exp
 from linalgx.triangular_systems import solve_triangular
 
-__all__ = ["cholesky", "cholesky_ex", "cholesky_inverse", "cholesky_solve", "solve_triangular"]
+__all__ = [
+    "cholesky",
+    "cholesky_ex",
+    "cholesky_inverse",
+    "cholesky_solve",
+    "ldl_factor",
+    "ldl_factor_ex",
+    "ldl_solve",
+    "matrix_exp",
+    "solve_triangular",
+]
