@@ -176,15 +176,17 @@ def structure(pivots: jax.Array) -> Structure:
     other = jnp.where(paired, index, jnp.abs(pivots) - 1)
     start = index - (negative & ~paired).astype(jnp.int32)
     # a last column, which all interchanges reach, for the permutation
-    column = jnp.arange(n + 1, dtype=jnp.int32)
-    unmoved = index[:, None] + jnp.zeros_like(pivots)[..., None] + jnp.zeros_like(column)
+    column = jnp.arange(n + 1, dtype=jnp.int32)[None, :]
+    unmoved = jnp.repeat((index + jnp.zeros_like(pivots))[..., None], n + 1, axis=-1)
 
     def interchange(k: jax.Array, values: jax.Array) -> jax.Array:
         first, at = (lax.dynamic_index_in_dim(x, k, -1)[..., None] for x in (start, other))
         moved = jnp.where(values == k, at, jnp.where(values == at, k, values))
         return jnp.where((column < first) | (column == n), moved, values)
 
-    first, last = jnp.int32(0), jnp.int32(n)
-    rows = lax.fori_loop(first, last, lambda k, values: interchange(n - 1 - k, values), unmoved)
-    places = lax.fori_loop(first, last, interchange, unmoved)
+    rows = places = unmoved
+    if n:
+        first, last = jnp.int32(0), jnp.int32(n)
+        rows = lax.fori_loop(first, last, lambda k, values: interchange(n - 1 - k, values), unmoved)
+        places = lax.fori_loop(first, last, interchange, unmoved)
     return Structure(rows[..., :n], places[..., :n], rows[..., n], places[..., n], paired)

@@ -307,7 +307,7 @@ class _Factors(NamedTuple):
 def _unpack(LD: jax.Array, pivots: jax.Array, hermitian: bool) -> _Factors:
     rows, places, permutation, inverse, paired = bunch_kaufman.structure(pivots)
     n = LD.shape[-1]
-    i, j = jnp.arange(n)[:, None], jnp.arange(n)
+    i, j = jnp.arange(n)[:, None], jnp.arange(n)[None, :]
     below = (i > j) & ~(paired[..., None, :] & (i == j + 1))
     blocks = (i >= j) & ~below
     L = jnp.where(below, jnp.take_along_axis(LD, rows, axis=-2), 0) + identity(LD)
