@@ -13,7 +13,8 @@ from jax.lax import linalg as lax_linalg
 
 def cholesky(A: jax.Array) -> jax.Array:
     """L with A = L L^H, of Hermitian A; NaN in its lower triangle if A is not positive definite."""
-    return lax_linalg.cholesky(A, symmetrize_input=False)
+    # the primitive, not the function around it: that one cannot take a batch on an explicitly sharded mesh
+    return jnp.tril(lax_linalg.cholesky_p.bind(A))
 
 
 def solve_triangular(
