@@ -3,9 +3,9 @@
 One module a family; each has CASES, ERRORS and RULE_INPUTS. The generic tests run over all of them.
 """
 
-from tests.operations import cholesky, linear_systems, lu
+from tests.operations import cholesky, determinants, linear_systems, lu
 
-FAMILIES = (cholesky, lu, linear_systems)
+FAMILIES = (cholesky, lu, linear_systems, determinants)
 
 CASES = [case for family in FAMILIES for case in family.CASES]
 ERRORS = [error for family in FAMILIES for error in family.ERRORS]
