@@ -5,6 +5,8 @@ All functions act on the last two axes (of a vector of eigenvalues: the last), u
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -71,17 +73,21 @@ def identity(X: jax.Array, n: int | None = None) -> jax.Array:
     return jnp.broadcast_to(jnp.eye(n, dtype=X.dtype), (*X.shape[:-2], n, n))
 
 
-def reciprocal_gaps(values: jax.Array) -> jax.Array:
+def reciprocal_gaps(values: jax.Array, negligible: jax.Array | bool = True) -> jax.Array:
     """F_ij = 1 / (values_j - values_i), and 0 on the diagonal and where the two coincide: at a tie.
 
-    Two values are tied if they agree to two thirds of the digits, or if their gap is at the level of the rounding
-    error of the largest: eigenvectors at such a gap mix arbitrarily, and a function that does not depend on the
-    mixing has no part there, but for rounding errors, which 1 / gap would blow up.
+    Eigenvectors of values whose gap is at the level of the rounding error of the largest mix arbitrarily: a tie. A
+    function that does not depend on the mixing has no part there, but for rounding errors, eps large, which become
+    eps / gap. That already spoils a third of the digits where two values agree to two thirds of them; such a
+    pair is tied, too, where it is known that what F multiplies is rounding error alone: ``negligible``, a mask of
+    the shape of F. A rule that cannot know, as in forward mode, leaves it out: projectors onto clusters are then
+    exact, but functions that tell the two apart are wrong, instead of right up to eps / gap.
     """
     eps = jnp.finfo(values.dtype).eps
     magnitude = jnp.abs(values)
     pair = jnp.maximum(magnitude[..., :, None], magnitude[..., None, :])
     largest = jnp.max(magnitude, axis=-1, initial=0)[..., None, None]
     gaps = values[..., None, :] - values[..., :, None]
-    tied = jnp.abs(gaps) <= jnp.maximum(eps ** (2 / 3) * pair, 8 * values.shape[-1] * eps * largest)
+    close = (jnp.abs(gaps) <= eps ** (2 / 3) * pair) & negligible
+    tied = close | (jnp.abs(gaps) <= 4 * math.sqrt(values.shape[-1]) * eps * largest)
     return jnp.where(tied, 0, 1 / jnp.where(tied, 1, gaps))

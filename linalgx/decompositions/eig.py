@@ -145,13 +145,10 @@ def _eig_bwd(residuals, cotangents):
     l_bar, V_bar, W_bar = cotangents
     if V_bar is None and W_bar is None:
         return _eigvals_bwd((V, W), l_bar)
-    s, V_side, W_side = 0.0, 0.0, 0.0
-    if V_bar is not None:
-        s, V_side = s + jnp.real(jnp.sum(jnp.conj(V) * V_bar, axis=-2)), V_bar
-    if W_bar is not None:
-        W_side = W_bar @ H(W)
-        s = s - jnp.real(diagonal(W_side))
-    core = jnp.conj(reciprocal_gaps(l)) * (H(V) @ (V_side - V * s[..., None, :].astype(V.dtype)) - W_side)
+    V_bar = jnp.zeros_like(V) if V_bar is None else V_bar
+    W_side = jnp.zeros_like(W) if W_bar is None else W_bar @ H(W)
+    s = jnp.real(jnp.sum(jnp.conj(V) * V_bar, axis=-2) - diagonal(W_side)).astype(V.dtype)
+    core = jnp.conj(reciprocal_gaps(l)) * (H(V) @ (V_bar - V * s[..., None, :]) - W_side)
     CV = core @ H(V)
     return (H(W) @ (CV if l_bar is None else CV + l_bar[..., None] * H(V)),)
 

@@ -6,6 +6,8 @@ differentiation", section 3.1; Magnus (1985), "On differentiating eigenvalues an
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -130,7 +132,8 @@ def _eigh_bwd(residuals, cotangents):
     l_bar, V_bar = cotangents
     if V_bar is None:
         return _eigvalsh_bwd((V,), l_bar)
-    core = reciprocal_gaps(l).astype(V.dtype) * skew_part(H(V) @ V_bar)
+    K = skew_part(H(V) @ V_bar)
+    core = reciprocal_gaps(l, _is_rounding_error(K, V_bar)).astype(V.dtype) * K
     VC = V @ core if l_bar is None else V @ core + V * _in_row(l_bar, V)
     return (hermitian_part(VC @ H(V)),)
 
@@ -172,6 +175,14 @@ def _eigvalsh_jvp(residuals, dA):
 
 eigvalsh_p.defvjp(_eigvalsh_fwd, _eigvalsh_bwd)
 eigvalsh_p.defjvp(_eigvalsh_jvp, source="Giles (2008), Collected matrix derivative results, section 3.1")
+
+
+def _is_rounding_error(K: jax.Array, V_bar: jax.Array) -> jax.Array:
+    """Whether K_ij is zero up to the rounding errors of V^H V_bar."""
+    K, V_bar = jax.lax.stop_gradient((K, V_bar))
+    length = jnp.linalg.norm(V_bar, axis=-2)
+    rounding = 4 * math.sqrt(K.shape[-1]) * jnp.finfo(K.dtype).eps
+    return jnp.abs(K) <= rounding * (length[..., :, None] + length[..., None, :])
 
 
 def _in_row(d: jax.Array, X: jax.Array) -> jax.Array:
