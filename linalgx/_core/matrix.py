@@ -73,7 +73,9 @@ def identity(X: jax.Array, n: int | None = None) -> jax.Array:
     return jnp.broadcast_to(jnp.eye(n, dtype=X.dtype), (*X.shape[:-2], n, n))
 
 
-def reciprocal_gaps(values: jax.Array, negligible: jax.Array | bool = True) -> jax.Array:
+def reciprocal_gaps(
+    values: jax.Array, negligible: jax.Array | bool = True, error: jax.Array | None = None
+) -> jax.Array:
     """F_ij = 1 / (values_j - values_i), and 0 on the diagonal and where the two coincide: at a tie.
 
     Eigenvectors of values whose gap is at the level of the rounding error of the largest mix arbitrarily: a tie. A
@@ -82,12 +84,23 @@ def reciprocal_gaps(values: jax.Array, negligible: jax.Array | bool = True) -> j
     pair is tied, too, where it is known that what F multiplies is rounding error alone: ``negligible``, a mask of
     the shape of F. A rule that cannot know, as in forward mode, leaves it out: projectors onto clusters are then
     exact, but functions that tell the two apart are wrong, instead of right up to eps / gap.
+
+    ``error``, in the shape of values, bounds the errors of values that are less accurate than those of a Hermitian
+    matrix; it does not tie what differs in the first two thirds of the digits of the largest.
     """
     eps = jnp.finfo(values.dtype).eps
     magnitude = jnp.abs(values)
-    pair = jnp.maximum(magnitude[..., :, None], magnitude[..., None, :])
     largest = jnp.max(magnitude, axis=-1, initial=0)[..., None, None]
+    rounding = 4 * math.sqrt(values.shape[-1]) * eps * largest
+    if error is not None:
+        rounding = jnp.maximum(rounding, larger_of_pair(error))
+    two_thirds = eps ** (2 / 3)
     gaps = values[..., None, :] - values[..., :, None]
-    close = (jnp.abs(gaps) <= eps ** (2 / 3) * pair) & negligible
-    tied = close | (jnp.abs(gaps) <= 4 * math.sqrt(values.shape[-1]) * eps * largest)
+    close = (jnp.abs(gaps) <= two_thirds * larger_of_pair(magnitude)) & negligible
+    tied = close | (jnp.abs(gaps) <= jnp.minimum(rounding, two_thirds * largest))
     return jnp.where(tied, 0, 1 / jnp.where(tied, 1, gaps))
+
+
+def larger_of_pair(x: jax.Array) -> jax.Array:
+    """The matrix of max(x_i, x_j)."""
+    return jnp.maximum(x[..., :, None], x[..., None, :])

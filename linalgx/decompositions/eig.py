@@ -9,13 +9,15 @@ section 7.2 (the condition of an eigenvalue).
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, square_matrix
 from linalgx._core.errors import nan_where, not_finite
-from linalgx._core.matrix import H, T, diagonal, reciprocal_gaps
+from linalgx._core.matrix import H, T, diagonal, larger_of_pair, reciprocal_gaps
 from linalgx._core.operation import Operation
 from linalgx._core.results import EigResult
 from linalgx._kernels import lapack
@@ -43,9 +45,9 @@ def eig(a: ArrayLike) -> EigResult:
         both modes, every order. Eigenvectors are unique but for a phase, and at a repeated eigenvalue but for the
         basis of its eigenspace: a function must not depend on these. Then its first derivatives are right also at
         repeated eigenvalues of a diagonalisable matrix: sums of functions of eigenvalues, projectors onto
-        eigenspaces. Functions V f(l) V^-1 put together from the parts are not at repeated eigenvalues, for want of
-        information on f. At a defective matrix (a Jordan block), and so near one that less than a quarter of the
-        digits would be right, all derivatives are NaN: they cannot be had from V.
+        eigenspaces. There, functions V f(l) V^-1 put together from the parts are not, nor are second derivatives of
+        the eigenvalues: both lack the terms inside the eigenspace. Eigenvectors of a defective matrix (a Jordan
+        block) have no derivative: NaN, as also where two eigenvalues are too close to tell whether it is defective.
 
     Example:
         >>> import jax.numpy as jnp, linalgx
@@ -55,8 +57,7 @@ def eig(a: ArrayLike) -> EigResult:
     Source:
         Boeddeker et al. (2017), arXiv:1701.00392, section 4.7.
     """
-    l, V, _ = eig_p(square_matrix("eig", a=a))
-    return EigResult(l, V)
+    return EigResult(*eig_p(square_matrix("eig", a=a)))
 
 
 @public()
@@ -77,9 +78,11 @@ def eigvals(a: ArrayLike) -> jax.Array:
         NaN in all eigenvalues of each matrix that holds a NaN or an infinity, and in no other.
 
     Derivatives:
-        both modes, every order; the first divides by no gap, so that it is right for every symmetric function of
-        the eigenvalues also where they repeat, if the matrix is diagonalisable. At a defective matrix, and so near
-        one that less than a quarter of the digits would be right, it is NaN.
+        both modes, every order; the first divides by no gap: it is right, up to eps times the largest condition of
+        an eigenvalue, for every symmetric function of the eigenvalues also where they repeat. A defective matrix
+        is moved by a rounding error for it, which leaves half of the digits at a Jordan block of order two and fewer
+        at longer ones; NaN where less than a quarter is left. Second derivatives at repeated eigenvalues lack the
+        terms inside the eigenspace.
 
     Example:
         >>> import jax.numpy as jnp, linalgx
@@ -92,23 +95,19 @@ def eigvals(a: ArrayLike) -> jax.Array:
     return eigvals_p(square_matrix("eigvals", a=a))
 
 
-# --- Eigenvalues, eigenvectors and the inverse of these: A = V diag(l) W, W V = I
+# --- Eigenvalues and eigenvectors: A V = V diag(l)
 
 
-def _eig(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _eig(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     A, scale, failed = _prepare(A)
     l, V = lapack.eig(A)
-    W = lapack.inverse(V)
-    # |w_i| is the condition of l_i: how much faster than A it moves; without bound at a defective matrix
-    condition = jnp.max(jnp.linalg.norm(W, axis=-1), axis=-1, initial=0)
-    useless = failed | ~(condition <= jnp.finfo(A.dtype).eps ** -0.75)
-    return _restore(l, scale, failed), nan_where(failed, V), nan_where(useless, W)
+    return _restore(l, scale, failed), nan_where(failed, V)
 
 
 def _prepare(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A in the range where LAPACK is right, the power of two by which it was divided, and the failed members.
+    """A with its largest entry near 1, the power of two by which it was divided, and the flag of failed members.
 
-    Through jax.lax, eigenvalues are wrong where LAPACK scales by itself: from 1e12 in single precision.
+    Where LAPACK scales by itself, from 1e12 in single precision, eigenvalues come out wrong through jax.lax.
     """
     failed = not_finite(A)
     A = jnp.where(failed[..., None, None], 0, A)
@@ -126,6 +125,52 @@ def _restore(l: jax.Array, scale: jax.Array, failed: jax.Array) -> jax.Array:
 eig_p = Operation("eig", _eig)
 
 
+# --- The same with the inverse of the eigenvectors, for the derivatives: A = V diag(l) W, W V = I
+
+
+def _eigensystem(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """l, V and W; W is NaN at a matrix that no rounding error makes diagonalisable with some digits left.
+
+    LAPACK's eigenvectors of a repeated eigenvalue may be parallel although there are independent ones, for instance
+    of a matrix of rank one. Then those of the matrix moved by a rounding error are taken: they are independent with
+    probability one, and as exact.
+    """
+    A, scale, failed = _prepare(A)
+    eps = jnp.finfo(A.dtype).eps
+    l, V, W = _with_inverse(A)
+    parallel = ~(_largest_condition(W) <= eps**-0.75)
+
+    def moved():
+        E = eps * jax.random.normal(jax.random.key(0), A.shape[-2:], eps.dtype)
+        system = _with_inverse(A + E.astype(A.dtype))
+        return tuple(_select(parallel, new, old) for new, old in zip(system, (l, V, W), strict=True))
+
+    l, V, W = jax.lax.cond(jnp.any(parallel), moved, lambda: (l, V, W))
+    useless = failed | ~(_largest_condition(W) <= eps**-0.75)
+    return _restore(l, scale, failed), nan_where(failed, V), nan_where(useless, W)
+
+
+def _with_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    l, V = lapack.eig(A)
+    return l, V, lapack.inverse(V)
+
+
+def _largest_condition(W: jax.Array) -> jax.Array:
+    return jnp.max(_conditions(W), axis=-1, initial=0)
+
+
+def _conditions(W: jax.Array) -> jax.Array:
+    """|w_i|, by how much l_i moves faster than A (of unit |v_i|): 1 for normal A, infinite for defective A."""
+    return jnp.linalg.norm(W, axis=-1)
+
+
+def _select(flag: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(jnp.expand_dims(flag, range(flag.ndim, old.ndim)), new, old)
+
+
+eigensystem_p = Operation("eigensystem", _eigensystem)
+
+
 # Rules (Boeddeker et al. 2017, section 4.7). Differentiate A V = V diag(l), with dV = V X and dW = -X W:
 #   W dA V = diag(dl) + X diag(l) - diag(l) X
 # gives dl and, with F_ij = 1 / (l_j - l_i), X off the diagonal. That v_j keeps its length and its phase is free
@@ -135,31 +180,64 @@ eig_p = Operation("eig", _eig)
 #   reverse   A_bar = W^H [conj(F) o (Y - V^H V diag(s)) + diag(l_bar)] V^H
 
 
-def _eig_fwd(A):
-    l, V, W = eig_p(A)
-    return (l, V, W), (l, V, W)
+def _eigensystem_fwd(A):
+    l, V, W = eigensystem_p(A)
+    return (l, V, W), (l, V, W, _error(*jax.lax.stop_gradient((A, W))))
 
 
-def _eig_bwd(residuals, cotangents):
-    l, V, W = residuals
+def _eigensystem_bwd(residuals, cotangents):
+    l, V, W, error = residuals
     l_bar, V_bar, W_bar = cotangents
     if V_bar is None and W_bar is None:
         return _eigvals_bwd((V, W), l_bar)
     V_bar = jnp.zeros_like(V) if V_bar is None else V_bar
     W_side = jnp.zeros_like(W) if W_bar is None else W_bar @ H(W)
     s = jnp.real(jnp.sum(jnp.conj(V) * V_bar, axis=-2) - diagonal(W_side)).astype(V.dtype)
-    core = jnp.conj(reciprocal_gaps(l)) * (H(V) @ (V_bar - V * s[..., None, :]) - W_side)
+    core = jnp.conj(_resolved_gaps(l, error)) * (H(V) @ (V_bar - V * s[..., None, :]) - W_side)
     CV = core @ H(V)
     return (H(W) @ (CV if l_bar is None else CV + l_bar[..., None] * H(V)),)
 
 
-def _eig_jvp(residuals, dA):
-    l, V, W = residuals
+def _eigensystem_jvp(residuals, dA):
+    l, V, W, error = residuals
     M = W @ (dA.astype(V.dtype) @ V)
-    Z = reciprocal_gaps(l) * M
+    Z = _resolved_gaps(l, error) * M
     VZ = V @ Z
     r = jnp.real(jnp.sum(jnp.conj(V) * VZ, axis=-2)).astype(V.dtype)
     return diagonal(M), VZ - V * r[..., None, :], r[..., None] * W - Z @ W
+
+
+def _error(A: jax.Array, W: jax.Array) -> jax.Array:
+    """A bound, not sharp, of the rounding errors of the eigenvalues: condition times eps times the size of A."""
+    # the 1-norm over sqrt(n), as large as the 2-norm for evenly filled A; a sum of squares would overflow
+    size = jnp.max(jnp.sum(jnp.abs(A), axis=-2), axis=-1, initial=0) / math.sqrt(max(A.shape[-1], 1))
+    return 64 * jnp.finfo(A.dtype).eps * size[..., None] * _conditions(W)
+
+
+def _resolved_gaps(l: jax.Array, error: jax.Array) -> jax.Array:
+    """F, with NaN where two eigenvalues are distinct but not by their rounding errors: a defective pair, split."""
+    F = reciprocal_gaps(l, error=error)
+    return jnp.where(jnp.abs(F) * larger_of_pair(error) >= 1, jnp.nan, F)
+
+
+eigensystem_p.defvjp(_eigensystem_fwd, _eigensystem_bwd)
+eigensystem_p.defjvp(_eigensystem_jvp, source="Boeddeker et al. (2017), arXiv:1701.00392, section 4.7")
+
+
+# of the first two outputs alone
+
+
+def _eig_fwd(A):
+    (l, V, _), residuals = _eigensystem_fwd(A)
+    return (l, V), residuals
+
+
+def _eig_bwd(residuals, cotangents):
+    return _eigensystem_bwd(residuals, (*cotangents, None))
+
+
+def _eig_jvp(residuals, dA):
+    return _eigensystem_jvp(residuals, dA)[:2]
 
 
 eig_p.defvjp(_eig_fwd, _eig_bwd)
@@ -183,7 +261,7 @@ eigvals_p = Operation("eigvals", _eigvals)
 
 
 def _eigvals_fwd(A):
-    l, V, W = eig_p(A)
+    l, V, W = eigensystem_p(A)
     return l, (V, W)
 
 

@@ -87,5 +87,5 @@ RULE_INPUTS = {
         (lambda rng, d: (with_spectrum(rng, d, SPECTRUM),), {}),
         (lambda rng, d: (with_spectrum(rng, d, [1, 1, 2]),), {}),
     ]
-    for name in ("eig", "eigvals")
+    for name in ("eig", "eigensystem", "eigvals")
 }
