@@ -5,6 +5,8 @@ All functions act on the last two axes (of a vector of eigenvalues: the last), u
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -71,20 +73,33 @@ def identity(X: jax.Array, n: int | None = None) -> jax.Array:
     return jnp.broadcast_to(jnp.eye(n, dtype=X.dtype), (*X.shape[:-2], n, n))
 
 
-def reciprocal_gaps(values: jax.Array) -> jax.Array:
+def reciprocal_gaps(values: jax.Array, error: jax.Array | None = None) -> jax.Array:
     """F_ij = 1 / (values_j - values_i), and 0 on the diagonal and where the two coincide: at a tie.
 
-    Two values are tied if they agree to two thirds of the digits, or if their gap is at the level of the rounding
-    error of the largest: eigenvectors at such a gap mix arbitrarily, and a function that does not depend on the
-    mixing has no part there, but for rounding errors, which 1 / gap would blow up.
+    Two values are tied if they agree to two thirds of their digits, or if their gap is at the level of the rounding
+    error of the largest. Eigenvectors mix arbitrarily at such a gap, and a function that does not depend on the mixing
+    has no part there but for rounding errors, eps large, which 1 / gap would blow up. (To look whether what F
+    multiplies is rounding error alone would tell such functions from others, but the rules would not be linear.)
+
+    ``error``, in the shape of values, bounds the errors of values that are less accurate than those of a Hermitian
+    matrix; it does not tie what differs in the first two thirds of the digits of the largest.
     """
     eps = jnp.finfo(values.dtype).eps
     magnitude = jnp.abs(values)
-    pair = jnp.maximum(magnitude[..., :, None], magnitude[..., None, :])
     largest = jnp.max(magnitude, axis=-1, initial=0)[..., None, None]
+    rounding = 4 * math.sqrt(values.shape[-1]) * eps * largest
+    if error is not None:
+        rounding = jnp.maximum(rounding, larger_of_pair(error))
+    two_thirds = eps ** (2 / 3)
     gaps = values[..., None, :] - values[..., :, None]
-    tied = jnp.abs(gaps) <= jnp.maximum(eps ** (2 / 3) * pair, 8 * values.shape[-1] * eps * largest)
+    threshold = jnp.maximum(two_thirds * larger_of_pair(magnitude), jnp.minimum(rounding, two_thirds * largest))
+    tied = jnp.abs(gaps) <= threshold
     return jnp.where(tied, 0, 1 / jnp.where(tied, 1, gaps))
+
+
+def larger_of_pair(x: jax.Array) -> jax.Array:
+    """The matrix of max(x_i, x_j)."""
+    return jnp.maximum(x[..., :, None], x[..., None, :])
 
 
 def reciprocal_sums(values: jax.Array) -> jax.Array:
