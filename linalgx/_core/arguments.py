@@ -145,6 +145,23 @@ def broadcast_batches(function: str, **named: jax.Array) -> list[jax.Array]:
     return [jnp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in named.values()]
 
 
+def tolerance(function: str, like: jax.Array, **named: Any) -> jax.Array | None:
+    """The one argument in ``named`` as a real number for each matrix of ``like``; None if it is None."""
+    ((name, value),) = named.items()
+    if value is None:
+        return None
+    x, batch = array(function, **named), like.shape[:-2]
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(f"linalgx.{function}: {name} must be real, but its dtype is {x.dtype}")
+    try:
+        x = jnp.broadcast_to(x, batch)
+    except ValueError:
+        raise ValueError(
+            f"linalgx.{function}: {name} must broadcast to the batch axes {batch}, but its shape is {x.shape}"
+        ) from None
+    return x.astype(jnp.finfo(like.dtype).dtype)
+
+
 # --- linear systems
 
 

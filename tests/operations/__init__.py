@@ -3,9 +3,9 @@
 One module a family; each has CASES, ERRORS and RULE_INPUTS. The generic tests run over all of them.
 """
 
-from tests.operations import cholesky, eigh, svd
+from tests.operations import cholesky, eigh, least_squares, svd
 
-FAMILIES = (cholesky, eigh, svd)
+FAMILIES = (cholesky, eigh, least_squares, svd)
 
 CASES = [case for family in FAMILIES for case in family.CASES]
 ERRORS = [error for family in FAMILIES for error in family.ERRORS]
