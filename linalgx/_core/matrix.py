@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def T(X: jax.Array) -> jax.Array:
@@ -119,20 +120,29 @@ def _reciprocal_above_rounding(x: jax.Array, values: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, 1 / jnp.where(zero, 1, x))
 
 
+def rank_tolerances(
+    shape: tuple[int, ...], dtype: DTypeLike, atol: jax.Array | None, rtol: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The absolute and the relative tolerance of :func:`kept_singular_values`, in the real ``dtype``.
+
+    Where they are not given: ``atol`` is 0; ``rtol`` is eps * max(m, n), but 0 where a positive ``atol`` is given.
+    """
+    rounding = jnp.asarray(max(shape[-2:]) * jnp.finfo(dtype).eps, dtype)
+    if rtol is None:
+        rtol = rounding if atol is None else jnp.where(atol > 0, 0, rounding)
+    return jnp.zeros_like(rtol) if atol is None else atol, rtol
+
+
 def kept_singular_values(
     S: jax.Array, shape: tuple[int, ...], atol: jax.Array | None = None, rtol: jax.Array | None = None
 ) -> jax.Array:
     """Which of the singular values (or magnitudes of eigenvalues) ``S`` of a matrix of ``shape`` count as nonzero.
 
-    Those greater than max(atol, rtol * the largest): the rule of torch and of the array API. ``atol`` is 0 if not
-    given; ``rtol`` is eps * max(m, n), or 0 where an ``atol`` is given that is positive. Both are real, in the dtype
-    of S, and broadcast against its batch axes. Of NaN nothing is kept.
+    Those greater than max(atol, rtol * the largest), the rule of torch, and greater than 0. The tolerances are real,
+    in the dtype of S, and broadcast against its batch axes. Of NaN nothing is kept.
     """
-    rounding = jnp.asarray(max(shape[-2:]) * jnp.finfo(S.dtype).eps, S.dtype)
-    if rtol is None:
-        rtol = rounding if atol is None else jnp.where(atol > 0, 0, rounding)
-    largest = jnp.max(S, axis=-1, initial=0)
-    threshold = jnp.maximum(rtol * largest, 0 if atol is None else atol)
+    atol, rtol = rank_tolerances(shape, S.dtype, atol, rtol)
+    threshold = jnp.maximum(rtol * jnp.max(S, axis=-1, initial=0), atol)
     return S > jnp.maximum(threshold, 0)[..., None]
 
 
