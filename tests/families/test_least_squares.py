@@ -89,12 +89,13 @@ def test_derivative_of_the_hermitian_pinv(rtol, values, dtype, rng):
     ("shape", "dtype"), [((4, 4), "float64"), ((5, 4), "complex128"), ((4, 5), "complex128")], ids=str
 )
 def test_derivatives_at_constant_deficient_rank(shape, dtype, rng):
-    left, right = general(rng, dtype, shape[0], 2), general(rng, dtype, 2, shape[1])
+    factor, mixed = general(rng, dtype, shape[0], 2), general(rng, dtype, *shape)
     b = general(rng, dtype, shape[0], 2)
-    assert_derivative(lambda x: linalgx.pinv(x @ right), lambda x: np.linalg.pinv(x @ right), left, rng, rtol=1e-7)
-    ours = lambda x: linalgx.lstsq(x @ right, jnp.asarray(b)).solution
-    theirs = lambda x: np.linalg.lstsq(x @ right, b, rcond=1e-12)[0]
-    assert_derivative(ours, theirs, left, rng, rtol=1e-7)
+    path = lambda x: x @ (x.T @ mixed)  # of rank 2, the ranges of A and A^H moving
+    assert_derivative(lambda x: linalgx.pinv(path(x)), lambda x: np.linalg.pinv(path(x)), factor, rng, rtol=1e-7)
+    ours = lambda x: linalgx.lstsq(path(x), jnp.asarray(b)).solution
+    theirs = lambda x: np.linalg.lstsq(path(x), b, rcond=1e-12)[0]
+    assert_derivative(ours, theirs, factor, rng, rtol=1e-7)
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((5, 3), "complex128"), ((3, 5), "float64")], ids=str)
