@@ -5,8 +5,11 @@ All functions act on the last two axes (of a vector of eigenvalues: the last), u
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def T(X: jax.Array) -> jax.Array:
@@ -71,20 +74,33 @@ def identity(X: jax.Array, n: int | None = None) -> jax.Array:
     return jnp.broadcast_to(jnp.eye(n, dtype=X.dtype), (*X.shape[:-2], n, n))
 
 
-def reciprocal_gaps(values: jax.Array) -> jax.Array:
+def reciprocal_gaps(values: jax.Array, error: jax.Array | None = None) -> jax.Array:
     """F_ij = 1 / (values_j - values_i), and 0 on the diagonal and where the two coincide: at a tie.
 
-    Two values are tied if they agree to two thirds of the digits, or if their gap is at the level of the rounding
-    error of the largest: eigenvectors at such a gap mix arbitrarily, and a function that does not depend on the
-    mixing has no part there, but for rounding errors, which 1 / gap would blow up.
+    Two values are tied if they agree to two thirds of their digits, or if their gap is at the level of the rounding
+    error of the largest. Eigenvectors mix arbitrarily at such a gap, and a function that does not depend on the mixing
+    has no part there but for rounding errors, eps large, which 1 / gap would blow up. (To look whether what F
+    multiplies is rounding error alone would tell such functions from others, but the rules would not be linear.)
+
+    ``error``, in the shape of values, bounds the errors of values that are less accurate than those of a Hermitian
+    matrix; it does not tie what differs in the first two thirds of the digits of the largest.
     """
     eps = jnp.finfo(values.dtype).eps
     magnitude = jnp.abs(values)
-    pair = jnp.maximum(magnitude[..., :, None], magnitude[..., None, :])
     largest = jnp.max(magnitude, axis=-1, initial=0)[..., None, None]
+    rounding = 4 * math.sqrt(values.shape[-1]) * eps * largest
+    if error is not None:
+        rounding = jnp.maximum(rounding, larger_of_pair(error))
+    two_thirds = eps ** (2 / 3)
     gaps = values[..., None, :] - values[..., :, None]
-    tied = jnp.abs(gaps) <= jnp.maximum(eps ** (2 / 3) * pair, 8 * values.shape[-1] * eps * largest)
+    threshold = jnp.maximum(two_thirds * larger_of_pair(magnitude), jnp.minimum(rounding, two_thirds * largest))
+    tied = jnp.abs(gaps) <= threshold
     return jnp.where(tied, 0, 1 / jnp.where(tied, 1, gaps))
+
+
+def larger_of_pair(x: jax.Array) -> jax.Array:
+    """The matrix of max(x_i, x_j)."""
+    return jnp.maximum(x[..., :, None], x[..., None, :])
 
 
 def reciprocal_sums(values: jax.Array) -> jax.Array:
@@ -104,20 +120,29 @@ def _reciprocal_above_rounding(x: jax.Array, values: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, 1 / jnp.where(zero, 1, x))
 
 
+def rank_tolerances(
+    shape: tuple[int, ...], dtype: DTypeLike, atol: jax.Array | None, rtol: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The absolute and the relative tolerance of :func:`kept_singular_values`, in the real ``dtype``.
+
+    Where they are not given: ``atol`` is 0; ``rtol`` is eps * max(m, n), but 0 where a positive ``atol`` is given.
+    """
+    rounding = jnp.asarray(max(shape[-2:]) * jnp.finfo(dtype).eps, dtype)
+    if rtol is None:
+        rtol = rounding if atol is None else jnp.where(atol > 0, 0, rounding)
+    return jnp.zeros_like(rtol) if atol is None else atol, rtol
+
+
 def kept_singular_values(
     S: jax.Array, shape: tuple[int, ...], atol: jax.Array | None = None, rtol: jax.Array | None = None
 ) -> jax.Array:
     """Which of the singular values (or magnitudes of eigenvalues) ``S`` of a matrix of ``shape`` count as nonzero.
 
-    Those greater than max(atol, rtol * the largest): the rule of torch and of the array API. ``atol`` is 0 if not
-    given; ``rtol`` is eps * max(m, n), or 0 where an ``atol`` is given that is positive. Both are real, in the dtype
-    of S, and broadcast against its batch axes. Of NaN nothing is kept.
+    Those greater than max(atol, rtol * the largest), the rule of torch, and greater than 0. The tolerances are real,
+    in the dtype of S, and broadcast against its batch axes. Of NaN nothing is kept.
     """
-    rounding = jnp.asarray(max(shape[-2:]) * jnp.finfo(S.dtype).eps, S.dtype)
-    if rtol is None:
-        rtol = rounding if atol is None else jnp.where(atol > 0, 0, rounding)
-    largest = jnp.max(S, axis=-1, initial=0)
-    threshold = jnp.maximum(rtol * largest, 0 if atol is None else atol)
+    atol, rtol = rank_tolerances(shape, S.dtype, atol, rtol)
+    threshold = jnp.maximum(rtol * jnp.max(S, axis=-1, initial=0), atol)
     return S > jnp.maximum(threshold, 0)[..., None]
 
 

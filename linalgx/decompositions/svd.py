@@ -71,19 +71,19 @@ def svd(
     """
     if hermitian:
         A = square_matrix("svd", a=a)
-        return _hermitian_svd(A) if compute_uv else -jnp.sort(-jnp.abs(eigvalsh_p(A)), axis=-1)
+        return SVDResult(*hermitian_svd(A)) if compute_uv else -jnp.sort(-jnp.abs(eigvalsh_p(A)), axis=-1)
     A = matrix("svd", a=a)
     return SVDResult(*svd_p(A, full_matrices=full_matrices)) if compute_uv else svdvals_p(A)
 
 
-def _hermitian_svd(A: jax.Array) -> SVDResult:
-    """From A = V diag(l) V^H: S = |l|, U = V and Vh = sign(l) V^H, in descending order of S."""
+def hermitian_svd(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """U, S and Vh of the Hermitian part V diag(l) V^H of A: V, |l| and sign(l) V^H, in descending order of |l|."""
     l, V = eigh_p(A)
     order = jnp.argsort(-jnp.abs(jax.lax.stop_gradient(l)), axis=-1)
     l = jnp.take_along_axis(l, order, axis=-1)
     U = jnp.take_along_axis(V, order[..., None, :], axis=-1)
     signs = jnp.where(l < 0, -1, 1).astype(U.dtype)
-    return SVDResult(U, jnp.abs(l), signs[..., :, None] * H(U))
+    return U, jnp.abs(l), signs[..., :, None] * H(U)
 
 
 @public()

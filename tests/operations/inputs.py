@@ -58,3 +58,23 @@ def triangular(rng: np.random.Generator, dtype: str, n: int, upper: bool = False
     A[np.arange(n), np.arange(n)] = np.linspace(1, 2, n)
     other = np.tril(np.full((n, n), 1e3), -1) if upper else np.triu(np.full((n, n), 1e3), 1)
     return (A + other).astype(dtype)
+
+
+def with_spectrum(rng: np.random.Generator, dtype: str, values: Any) -> np.ndarray:
+    """A diagonalisable matrix with the given eigenvalues, and for a real dtype the conjugates of the complex ones."""
+    blocks = []
+    for value in np.asarray(values, complex):
+        if np.issubdtype(dtype, np.complexfloating):
+            blocks.append(np.array([[value]]))
+        elif value.imag == 0:
+            blocks.append(np.array([[value.real]]))
+        else:
+            blocks.append(np.array([[value.real, value.imag], [-value.imag, value.real]]))
+    n = sum(len(block) for block in blocks)
+    D = np.zeros((n, n), np.promote_types(dtype, np.float64))
+    at = 0
+    for block in blocks:
+        D[at : at + len(block), at : at + len(block)] = block
+        at += len(block)
+    S = well_conditioned(rng, str(D.dtype), n, n)
+    return (S @ D @ np.linalg.inv(S)).astype(dtype)
