@@ -139,8 +139,10 @@ def _expanded(A: jax.Array) -> jax.Array:
     if n == 2:
         return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
     c = A[..., 2, :]
-    cofactor = lambda i, j: b[..., i] * c[..., j] - b[..., j] * c[..., i]
-    return a[..., 0] * cofactor(1, 2) - a[..., 1] * cofactor(0, 2) + a[..., 2] * cofactor(0, 1)
+    minor_0 = b[..., 1] * c[..., 2] - b[..., 2] * c[..., 1]
+    minor_1 = b[..., 0] * c[..., 2] - b[..., 2] * c[..., 0]
+    minor_2 = b[..., 0] * c[..., 1] - b[..., 1] * c[..., 0]
+    return a[..., 0] * minor_0 - a[..., 1] * minor_1 + a[..., 2] * minor_2
 
 
 # --- Determinant: delta = det A
@@ -180,7 +182,8 @@ def _det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     delta = _det_of_factors(LU, pivots)
     X = lapack.lu_solve(LU, pivots, identity(A), left=True, adjoint=False)
     by_inverse = delta[..., None, None] * X
-    trusted = _condition_below(1 / (16 * A.shape[-1] * jnp.finfo(A.dtype).eps), A, delta, by_inverse)
+    # by one tiny pivot delta and X are off alike, and their product is as accurate as that of the singular values
+    trusted = _well_conditioned(A, delta, by_inverse, power=1)
     hopeless = jnp.any(jnp.isnan(A), axis=(-2, -1))
 
     def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
@@ -239,7 +242,7 @@ det_and_adjugate_p.defjvp(
 
 def _adjugate_derivative(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Array) -> jax.Array:
     # the two terms of the first form cancel to the second smallest singular value: two thirds of the digits remain
-    trusted = _condition_below(jnp.finfo(A.dtype).eps ** (-1 / 3), A, delta, adj)
+    trusted = _well_conditioned(A, delta, adj, power=1 / 3)
     hopeless = jnp.any(jnp.isnan(A), axis=(-2, -1))
     by_inverse = _first_variation(delta, adj, E)
 
@@ -290,7 +293,7 @@ adjugate_derivative_p.defjvp(
 
 
 def _first_variation(delta: jax.Array, adj: jax.Array, E: jax.Array) -> jax.Array:
-    """delta (tr(X E) X - X E X), where X = adj / delta."""
+    """D adj(A)[E] = delta (tr(X E) X - X E X), where X = adj / delta."""
     X = adj / delta[..., None, None]
     return _trace_of_product(X, E)[..., None, None] * adj - adj @ E @ X
 
@@ -303,15 +306,21 @@ def _second_variation(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Arr
     e, f = (jnp.trace(Y, axis1=-2, axis2=-1)[..., None, None] for Y in (XE, XF))
     ef = _trace_of_product(XE, XF)[..., None, None]
     Q = delta[..., None, None] * ((e * f - ef) * X - f * XEX - e * XFX + XF @ XEX + XE @ XFX)
-    return nan_where(~_condition_below(jnp.finfo(A.dtype).eps ** (-1 / 2), A, delta, adj), Q)
+    return nan_where(~_well_conditioned(A, delta, adj, power=1 / 2), Q)
 
 
-def _condition_below(bound: float, A: jax.Array, delta: jax.Array, adj: jax.Array) -> jax.Array:
-    """Whether the condition number |A| |A^-1| in the 1-norm is below ``bound`` (False if it is NaN)."""
+def _well_conditioned(A: jax.Array, delta: jax.Array, adj: jax.Array, power: float) -> jax.Array:
+    """Whether the condition number |A| |A^-1| in the 1-norm is below eps^-power (False if anything is not finite)."""
+    limits = jnp.finfo(A.dtype)
     size = jnp.abs(delta)
-    tiny = jnp.finfo(A.dtype).tiny / jnp.finfo(A.dtype).eps
-    one_norm = lambda X: jnp.max(jnp.sum(jnp.abs(X), axis=-2), axis=-1)
-    return (one_norm(A) * (one_norm(adj) / size) < bound) & (size > tiny)
+    condition = _one_norm(A) * (_one_norm(adj) / size)
+    # max alone may lose a NaN on the CPU
+    finite = jnp.isfinite(jnp.sum(adj, axis=(-2, -1)))
+    return (condition < limits.eps**-power) & (size > limits.tiny / limits.eps) & finite
+
+
+def _one_norm(A: jax.Array) -> jax.Array:
+    return jnp.max(jnp.sum(jnp.abs(A), axis=-2), axis=-1)
 
 
 def _svd_with_determinant(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

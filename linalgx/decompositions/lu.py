@@ -338,7 +338,8 @@ lu_solve_p = Operation("lu_solve", lapack.lu_solve, linear_in=(2,))
 # Rules (Giles 2008). For A X = B:
 #   forward   dX = A^-1 (dB - P (dL U + L dU) X)
 #   reverse   B_bar = A^-H X_bar,   A_bar = -S R^H with S = B_bar and R = X,
-#             L_bar = stril(P^T A_bar U^H) = -stril((P^T S) (U R)^H),   U_bar = triu(L^H P^T A_bar) = -triu((L^H P^T S) R^H)
+#             L_bar = stril(P^T A_bar U^H) = -stril((P^T S) (U R)^H),
+#             U_bar = triu(L^H P^T A_bar) = -triu((L^H P^T S) R^H)
 # The other three systems are this one with adjoints: S and R change places for A^H, and X and B_bar are replaced by
 # their adjoints where A stands on the right.
 
@@ -378,7 +379,7 @@ lu_solve_p.defjvp(_lu_solve_jvp, source="Giles (2008), Collected matrix derivati
 
 
 def _apply_change(LU: jax.Array, pivots: jax.Array, dLU: jax.Array, X: jax.Array, adjoint: bool) -> jax.Array:
-    """dA X, or dA^H X, for dA = P (dL U + L dU)."""
+    """The products dA X, or dA^H X, for dA = P (dL U + L dU)."""
     L, U = _factors(LU)
     dL, dU = strictly_lower(dLU), jnp.triu(dLU)
     if adjoint:

@@ -146,7 +146,9 @@ CASES = [
         differentiate=(0, 1),
         batchable=False,
     ),
-    Case("tensorinv", "two and two", lambda rng, d: (_tensor(2, 3, 3, 2)(rng, d),), np.linalg.tensorinv, batchable=False),
+    Case(
+        "tensorinv", "two and two", lambda rng, d: (_tensor(2, 3, 3, 2)(rng, d),), np.linalg.tensorinv, batchable=False
+    ),
     Case(
         "tensorinv",
         "one and two",
@@ -178,6 +180,8 @@ ERRORS = [
 RULE_INPUTS = {
     "inv": [(lambda rng, d: (well_conditioned(rng, d, 4, 4),), {})],
     "solve": [
-        (_factored(4, 2, left), {"left": left, "adjoint": adjoint}) for left in (True, False) for adjoint in (True, False)
+        (_factored(4, 2, left), {"left": left, "adjoint": adjoint})
+        for left in (True, False)
+        for adjoint in (True, False)
     ],
 }
