@@ -80,8 +80,7 @@ def test_members_of_a_batch_take_different_steps(rng) -> None:
 def test_scale(scale, rng) -> None:
     A = indefinite(rng, "complex128", hermitian=True)
     LD, pivots = linalgx.ldl_factor(A * scale, hermitian=True)
-    theirs, expected, _ = factor(A, hermitian=True)
-    np.testing.assert_array_equal(pivots, expected)
+    np.testing.assert_array_equal(pivots, factor(A, hermitian=True)[1])
     p, L, D = _explicit(LD, pivots, hermitian=True)
     assert_close(L @ (D / scale) @ L.conj().T, A[p][:, p], tolerance("complex128", 5, 10))
     b = general(rng, "complex128", 5, 1)
