@@ -89,7 +89,9 @@ def test_non_normal_matrices_are_not_scaled_by_their_norm() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 def test_underflow_is_zero_and_overflow_stays_in_its_member(dtype) -> None:
     eye = np.eye(3)
-    batch = np.stack([-1e6 * eye, np.diag([0, -1e6, -2e3]), 1e6 * eye, np.full((3, 3), np.nan), 0 * eye, eye * np.inf])
+    batch = np.stack(
+        [-1e6 * eye, np.diag([0, -1e6, -2e3]), 1e6 * eye, np.full((3, 3), np.nan), 0 * eye, np.full((3, 3), -np.inf)]
+    )
     out = linalgx.matrix_exp(jnp.asarray(batch.astype(dtype)))
     np.testing.assert_array_equal(out[0], 0 * eye)
     np.testing.assert_array_equal(out[1], np.diag([1.0, 0, 0]))
