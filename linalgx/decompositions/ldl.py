@@ -176,7 +176,8 @@ def _ldl_factor_fwd(A, *, hermitian):
 
 
 def _ldl_factor_bwd(residuals, cotangents, *, hermitian):
-    f = _unpack(*residuals, hermitian)
+    LD, pivots = residuals
+    f = _unpack(LD, pivots, hermitian)
     LD_bar = cotangents[0]
     L_bar = jnp.where(f.below, f.explicit(LD_bar), 0)
     low = H(f.inverse_D.times(H(H(f.L) @ L_bar)))
@@ -187,7 +188,8 @@ def _ldl_factor_bwd(residuals, cotangents, *, hermitian):
 
 
 def _ldl_factor_jvp(residuals, dA, *, hermitian):
-    f = _unpack(*residuals, hermitian)
+    LD, pivots = residuals
+    f = _unpack(LD, pivots, hermitian)
     dS = _permuted(_from_lower(dA, hermitian), f.permutation)
     M = _star(_solve_unit(f.L, _star(_solve_unit(f.L, dS), hermitian)), hermitian)
     low = jnp.where(f.below, M, 0)

@@ -80,8 +80,7 @@ def test_members_of_a_batch_take_different_steps(rng) -> None:
 def test_scale(scale, rng) -> None:
     A = indefinite(rng, "complex128", hermitian=True)
     LD, pivots = linalgx.ldl_factor(A * scale, hermitian=True)
-    theirs, expected, _ = factor(A, hermitian=True)
-    np.testing.assert_array_equal(pivots, expected)
+    np.testing.assert_array_equal(pivots, factor(A, hermitian=True)[1])
     p, L, D = _explicit(LD, pivots, hermitian=True)
     assert_close(L @ (D / scale) @ L.conj().T, A[p][:, p], tolerance("complex128", 5, 10))
     b = general(rng, "complex128", 5, 1)
@@ -143,7 +142,7 @@ def test_gradient_through_factor_and_solution_is_that_of_solve(dtype, hermitian,
         d = jnp.diagonal(A, axis1=-2, axis2=-1)
         d = jnp.real(d).astype(d.dtype) if hermitian else d
         other = jnp.conj(strict) if hermitian else strict
-        full = strict + jnp.swapaxes(other, -1, -2) + d[..., None] * jnp.eye(4, dtype=d.dtype)
+        full = strict + jnp.swapaxes(other, -1, -2) + d[..., None] * jnp.eye(4, dtype=d.dtype)[None]
         return jnp.sum(jnp.real(w * jnp.linalg.solve(full, b)))
 
     for x, y in zip(jax.grad(ours, (0, 1))(A, b), jax.grad(theirs, (0, 1))(A, b), strict=True):

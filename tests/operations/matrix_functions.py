@@ -36,7 +36,6 @@ ERRORS = [
 # the matrix, and the directions of its Fréchet derivatives
 RULE_INPUTS = {
     "matrix_exp": [
-        (lambda rng, d, order=order: tuple(general(rng, d, 4, 4) for _ in range(order + 1)), {})
-        for order in range(3)
+        (lambda rng, d, order=order: tuple(general(rng, d, 4, 4) for _ in range(order + 1)), {}) for order in range(3)
     ],
 }
