@@ -13,8 +13,7 @@ from linalgx.decompositions.svd import svd, svdvals
 from linalgx.determinants import det, logdet, slogdet
 from linalgx.least_squares import lstsq, pinv
 from linalgx.linear_systems import inv, inv_ex, solve, solve_ex, tensorinv, tensorsolve
-from linalgx.matrix_functions import matrix_exp
-from linalgx.matrix_powers import matrix_power
+from linalgx.matrix_functions import matrix_exp, matrix_power
 from linalgx.norms import matrix_norm, norm, vector_norm
 from linalgx.products import (
     cross,
@@ -33,6 +32,7 @@ from linalgx.triangular_systems import solve_triangular
 __version__ = "0.1.0"
 
 __all__ = [
+    "LinAlgError",
     "cholesky",
     "cholesky_ex",
     "cholesky_inverse",
@@ -52,7 +52,6 @@ __all__ = [
     "ldl_factor",
     "ldl_factor_ex",
     "ldl_solve",
-    "LinAlgError",
     "logdet",
     "lstsq",
     "lu",

@@ -1,15 +1,16 @@
-"""The matrix exponential, and its Fréchet derivatives of every order.
+"""Powers of matrices; the matrix exponential, and its Fréchet derivatives of every order.
 
 Sources: Bader, Blanes & Casas (2019), "Computing the matrix exponential with an optimized Taylor polynomial
 approximation", Mathematics 7, 1174 (degree 18 in five products); Al-Mohy & Higham (2009), "Computing the Fréchet
 derivative of the matrix exponential, with an application to condition number estimation", SIAM J. Matrix Anal.
 Appl. 30, 1639 (the differentiated recurrence); Al-Mohy & Higham (2009), "A new scaling and squaring algorithm for
 the matrix exponential", SIAM J. Matrix Anal. Appl. 31, 970 (less scaling of non-normal matrices); Higham (2008),
-"Functions of Matrices", chapters 3 and 10.
+"Functions of Matrices", chapters 3 and 10; Knuth, "The Art of Computer Programming", volume 2, section 4.6.3 (powers).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -18,9 +19,58 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from linalgx._core.arguments import public, square_matrix
+from linalgx._core.arguments import (
+    array,
+    inexact_array,
+    integer,
+    public,
+    require_matrix,
+    require_square,
+    square_matrix,
+)
 from linalgx._core.matrix import H, identity
 from linalgx._core.operation import Operation
+from linalgx.linear_systems import inv_p
+
+
+@public("n")
+def matrix_power(a: ArrayLike, n: int) -> jax.Array:
+    """Integer power of a square matrix; a negative one is a power of the inverse.
+
+    Args:
+        a: shape (..., k, k), any dtype.
+        n: any integer. It is part of the compiled program: each n is compiled by itself.
+
+    Returns:
+        The power, shape (..., k, k), in the dtype of a, or, of integers and n < 0, in their promoted dtype. n = 0
+        gives the identity, whatever a is.
+
+    Raises:
+        ValueError: if the last two axes of a differ.
+        TypeError: if a is not an array of numbers or n is not an integer.
+
+    On failure:
+        n < 0: NaN in each power of a matrix that is singular, and in no other.
+
+    Derivatives:
+        both modes, every order.
+
+    Example:
+        >>> import jax.numpy as jnp, linalgx
+        >>> linalgx.matrix_power(jnp.array([[1, 1], [1, 0]]), 10)
+        Array([[89, 55],
+               [55, 34]], dtype=int32)
+
+    Source:
+        Knuth, The Art of Computer Programming, section 4.6.3.
+    """
+    exponent = integer("matrix_power", "n", n)
+    A = array("matrix_power", a=a)
+    if exponent < 0 or jnp.issubdtype(A.dtype, jnp.inexact):
+        A = inexact_array("matrix_power", a=A)
+    require_matrix("matrix_power", a=A)
+    require_square("matrix_power", a=A)
+    return _power(inv_p(A)[0] if exponent < 0 else A, abs(exponent))
 
 
 @public()
@@ -170,3 +220,16 @@ def _squarings(A: jax.Array, order: int) -> jax.Array:
     growth = jnp.maximum(fourth**0.25, fifth**0.2)
     _, excess = jnp.frexp(growth / radius)
     return jnp.clip(jnp.where(jnp.isfinite(norm), exponent + excess, 0), 0, numbers.maxexp - 2)
+
+
+def _power(A: jax.Array, n: int) -> jax.Array:
+    """A^n as the product of those squares A, A^2, A^4, ... that the binary digits of n name."""
+    if n == 0:
+        return identity(A)
+    factors = []
+    while n:
+        if n % 2:
+            factors.append(A)
+        n //= 2
+        A = A @ A if n else A
+    return functools.reduce(jnp.matmul, factors)

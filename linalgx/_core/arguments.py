@@ -90,15 +90,6 @@ def inexact_array(function: str, **named: Any) -> jax.Array:
     return x
 
 
-def integer_array(function: str, **named: Any) -> jax.Array:
-    """The one argument in ``named`` as an array of int32."""
-    ((name, _),) = named.items()
-    x = array(function, **named)
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"linalgx.{function}: {name} must be an array of integers, but its dtype is {x.dtype}")
-    return x.astype(jnp.int32)
-
-
 def _inexact(dtype: Any) -> Any:
     if dtype in HALF:
         return jnp.dtype(jnp.float32)
