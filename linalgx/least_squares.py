@@ -186,8 +186,8 @@ truncation_p = Operation("truncation", _truncation)
 # kept, and 0 where both are dropped. Where one is kept, and s_k > s_d are the two singular values, they are
 # s_k/(s_k - s_d) and s_k/(s_k + s_d), hence
 #   core_ij = C_ij P_ij + D_ij (P^H)_ij,   C = s_k^2 / (s_k^2 - s_d^2),   D = s_k s_d / (s_k^2 - s_d^2)
-# finite also at repeated singular values, since equal ones are both kept or both dropped. With I the projector on the
-# kept right singular vectors,
+# finite also at repeated singular values, since equal ones are both kept or both dropped. With V_1 the kept columns
+# of V,
 #   forward   dA_1 = U core V^H + (I - U U^H) dA V_1 V_1^H
 # C and D are symmetric, and the map is its own adjoint. The factors move as the svd has it.
 

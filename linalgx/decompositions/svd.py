@@ -105,7 +105,7 @@ def svdvals(x: ArrayLike, /) -> jax.Array:
 
     Derivatives:
         both modes, every order. Nothing is divided by: at repeated singular values a symmetric function of them
-        (their sum, their largest power sum) has its exact first derivative; the second derivative there is not
+        (their sum, the sum of their powers) has its exact first derivative; the second derivative there is not
         defined by the values alone. At a zero singular value, where it has a kink, the derivative is that in the
         direction of its singular vectors: a subgradient.
 
