@@ -32,13 +32,14 @@ def public(*static: str, users_precision: bool = False) -> Callable[[Function], 
 
     Args:
         static: the names of the arguments that are not arrays.
-        users_precision: products run at the precision that the user has set for JAX instead of the highest.
+        users_precision: products run at the precision that the user has set for JAX instead of the highest, and
+            16-bit floats as JAX itself multiplies them.
     """
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def body(*args: Any, **kwargs: Any) -> Any:
-            half = _half_precision(jax.tree.leaves((args, kwargs)))
+            half = None if users_precision else _half_precision(jax.tree.leaves((args, kwargs)))
             with contextlib.nullcontext() if users_precision else house_numerics():
                 out = function(*args, **kwargs)
             return out if half is None else jax.tree.map(functools.partial(_to_half, half), out)
@@ -97,6 +98,15 @@ def _inexact(dtype: Any) -> Any:
     return jnp.dtype(jnp.float64 if dtype.itemsize == 8 else jnp.float32)
 
 
+def integer_array(function: str, **named: Any) -> jax.Array:
+    """The one argument in ``named`` as an array of int32."""
+    ((name, _),) = named.items()
+    x = array(function, **named)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"linalgx.{function}: {name} must be an array of integers, but its dtype is {x.dtype}")
+    return x.astype(jnp.int32)
+
+
 # --- shapes
 
 
@@ -137,12 +147,37 @@ def require_square(function: str, **named: jax.Array) -> None:
 
 def broadcast_batches(function: str, **named: jax.Array) -> list[jax.Array]:
     """The matrices in ``named`` with their leading axes broadcast against one another."""
+    return broadcast_leading_axes(function, [2] * len(named), **named)
+
+
+def broadcast_leading_axes(function: str, core: Sequence[int], **named: jax.Array) -> list[jax.Array]:
+    """The arguments in ``named``, of which ``core`` tells the number of trailing axes, with equal leading axes."""
+    leading = [x.shape[: x.ndim - axes] for axes, x in zip(core, named.values(), strict=True)]
     try:
-        batch = np.broadcast_shapes(*(x.shape[:-2] for x in named.values()))
+        batch = np.broadcast_shapes(*leading)
     except ValueError:
         shapes = " and ".join(f"{name} of shape {x.shape}" for name, x in named.items())
         raise ValueError(f"linalgx.{function}: the batch axes of {shapes} do not broadcast") from None
-    return [jnp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in named.values()]
+    return [
+        jnp.broadcast_to(x, (*batch, *x.shape[x.ndim - axes :])) for axes, x in zip(core, named.values(), strict=True)
+    ]
+
+
+def tolerance(function: str, like: jax.Array, **named: Any) -> jax.Array | None:
+    """The one argument in ``named`` as a real number for each matrix of ``like``; None if it is None."""
+    ((name, value),) = named.items()
+    if value is None:
+        return None
+    x, batch = array(function, **named), like.shape[:-2]
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(f"linalgx.{function}: {name} must be real, but its dtype is {x.dtype}")
+    try:
+        x = jnp.broadcast_to(x, batch)
+    except ValueError:
+        raise ValueError(
+            f"linalgx.{function}: {name} must broadcast to the batch axes {batch}, but its shape is {x.shape}"
+        ) from None
+    return x.astype(jnp.finfo(like.dtype).dtype)
 
 
 # --- linear systems

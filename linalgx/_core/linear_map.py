@@ -72,6 +72,13 @@ def apply(linear_map: LinearMap, residuals: Sequence[jax.Array], inputs: Sequenc
     return linear_map_p.bind(*residuals, *inputs, linear_map=linear_map, num_residuals=len(residuals))
 
 
+def batch_in_front(args: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
+    """The operands of a batching rule with the mapped axis first, where it was missing broadcast and sharded alike."""
+    x, axis = next((x, axis) for x, axis in zip(args, axes, strict=True) if axis is not None)
+    size, mesh_axis = x.shape[axis], jax.typeof(x).sharding.spec[axis]
+    return [batching.bdim_at_front(x, axis, size, mesh_axis) for x, axis in zip(args, axes, strict=True)]
+
+
 linear_map_p = Primitive("linear_map")
 linear_map_p.multiple_results = True
 
@@ -115,7 +122,7 @@ def _jvp(primals: Any, tangents: Any, *, linear_map: LinearMap, num_residuals: i
         at, along = (tuple(side[i] for i in moving) for side in (residuals, d_residuals))
         terms.append(jax.jvp(of_residuals, at, along)[1])
     if not terms:
-        return outputs, [ad.Zero.from_primal_value(output) for output in outputs]  # type: ignore[attr-defined]
+        return outputs, [ad.Zero(jax.typeof(output).to_tangent_aval()) for output in outputs]
     return outputs, [functools.reduce(jax.numpy.add, term) for term in zip(*terms, strict=True)]
 
 
@@ -131,11 +138,7 @@ def _transpose(cotangents: Any, *args: Any, linear_map: LinearMap, num_residuals
 
 
 def _batch(args: Any, axes: Any, *, linear_map: LinearMap, num_residuals: int) -> Any:
-    size = next(x.shape[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
-    inputs = [
-        batching.bdim_at_front(x, axis, size)
-        for x, axis in zip(args[num_residuals:], axes[num_residuals:], strict=True)
-    ]
+    inputs = batch_in_front(args, axes)[num_residuals:]
     outputs = apply(linear_map.batch(tuple(axes[:num_residuals])), args[:num_residuals], inputs)
     return outputs, [0] * len(outputs)
 

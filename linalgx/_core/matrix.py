@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def T(X: jax.Array) -> jax.Array:
@@ -73,17 +74,13 @@ def identity(X: jax.Array, n: int | None = None) -> jax.Array:
     return jnp.broadcast_to(jnp.eye(n, dtype=X.dtype), (*X.shape[:-2], n, n))
 
 
-def reciprocal_gaps(
-    values: jax.Array, negligible: jax.Array | bool = True, error: jax.Array | None = None
-) -> jax.Array:
+def reciprocal_gaps(values: jax.Array, error: jax.Array | None = None) -> jax.Array:
     """F_ij = 1 / (values_j - values_i), and 0 on the diagonal and where the two coincide: at a tie.
 
-    Eigenvectors of values whose gap is at the level of the rounding error of the largest mix arbitrarily: a tie. A
-    function that does not depend on the mixing has no part there, but for rounding errors, eps large, which become
-    eps / gap. That already spoils a third of the digits where two values agree to two thirds of them; such a
-    pair is tied, too, where it is known that what F multiplies is rounding error alone: ``negligible``, a mask of
-    the shape of F. A rule that cannot know, as in forward mode, leaves it out: projectors onto clusters are then
-    exact, but functions that tell the two apart are wrong, instead of right up to eps / gap.
+    Two values are tied if they agree to two thirds of their digits, or if their gap is at the level of the rounding
+    error of the largest. Eigenvectors mix arbitrarily at such a gap, and a function that does not depend on the mixing
+    has no part there but for rounding errors, eps large, which 1 / gap would blow up. (To look whether what F
+    multiplies is rounding error alone would tell such functions from others, but the rules would not be linear.)
 
     ``error``, in the shape of values, bounds the errors of values that are less accurate than those of a Hermitian
     matrix; it does not tie what differs in the first two thirds of the digits of the largest.
@@ -96,11 +93,65 @@ def reciprocal_gaps(
         rounding = jnp.maximum(rounding, larger_of_pair(error))
     two_thirds = eps ** (2 / 3)
     gaps = values[..., None, :] - values[..., :, None]
-    close = (jnp.abs(gaps) <= two_thirds * larger_of_pair(magnitude)) & negligible
-    tied = close | (jnp.abs(gaps) <= jnp.minimum(rounding, two_thirds * largest))
+    threshold = jnp.maximum(two_thirds * larger_of_pair(magnitude), jnp.minimum(rounding, two_thirds * largest))
+    tied = jnp.abs(gaps) <= threshold
     return jnp.where(tied, 0, 1 / jnp.where(tied, 1, gaps))
 
 
 def larger_of_pair(x: jax.Array) -> jax.Array:
     """The matrix of max(x_i, x_j)."""
     return jnp.maximum(x[..., :, None], x[..., None, :])
+
+
+def reciprocal_sums(values: jax.Array) -> jax.Array:
+    """1 / (values_j + values_i) of singular values, and 0 where both are zero up to rounding."""
+    return _reciprocal_above_rounding(values[..., None, :] + values[..., :, None], values)
+
+
+def reciprocal_magnitudes(values: jax.Array) -> jax.Array:
+    """1 / values_i of singular values, and 0 where it is zero up to rounding."""
+    return _reciprocal_above_rounding(values, values)
+
+
+def _reciprocal_above_rounding(x: jax.Array, values: jax.Array) -> jax.Array:
+    """1 / x, and 0 where x is at the level of the rounding error of the largest of the ``values``."""
+    largest = jnp.max(values, axis=-1, initial=0).reshape(values.shape[:-1] + (1,) * (x.ndim - values.ndim + 1))
+    zero = x <= 8 * values.shape[-1] * jnp.finfo(values.dtype).eps * largest
+    return jnp.where(zero, 0, 1 / jnp.where(zero, 1, x))
+
+
+def rank_tolerances(
+    shape: tuple[int, ...], dtype: DTypeLike, atol: jax.Array | None, rtol: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The absolute and the relative tolerance of :func:`kept_singular_values`, in the real ``dtype``.
+
+    Where they are not given: ``atol`` is 0; ``rtol`` is eps * max(m, n), but 0 where a positive ``atol`` is given.
+    """
+    rounding = jnp.asarray(max(shape[-2:]) * jnp.finfo(dtype).eps, dtype)
+    if rtol is None:
+        rtol = rounding if atol is None else jnp.where(atol > 0, 0, rounding)
+    return jnp.zeros_like(rtol) if atol is None else atol, rtol
+
+
+def kept_singular_values(
+    S: jax.Array, shape: tuple[int, ...], atol: jax.Array | None = None, rtol: jax.Array | None = None
+) -> jax.Array:
+    """Which of the singular values (or magnitudes of eigenvalues) ``S`` of a matrix of ``shape`` count as nonzero.
+
+    Those greater than max(atol, rtol * the largest), the rule of torch, and greater than 0. The tolerances are real,
+    in the dtype of S, and broadcast against its batch axes. Of NaN nothing is kept.
+    """
+    atol, rtol = rank_tolerances(shape, S.dtype, atol, rtol)
+    threshold = jnp.maximum(rtol * jnp.max(S, axis=-1, initial=0), atol)
+    return S > jnp.maximum(threshold, 0)[..., None]
+
+
+def after(X: jax.Array, Y: jax.Array) -> jax.Array:
+    """Y as it is, but as a value that XLA cannot compute before X, which has the shape of Y.
+
+    Two batched solves that do not need one another may run side by side on the threads of one pool, split their
+    batches onto the same pool and wait for ever (jax 0.10.2 on two cores). Where a rule solves with the factors that
+    the value was solved with, this puts the two in a row. XLA cannot see that zero times a finite number is zero.
+    """
+    X = jax.lax.stop_gradient(X)
+    return Y + jnp.where(jnp.isfinite(X), 0 * X, 0)

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from linalgx._core.linear_map import LinearMap, Sides, apply
+from linalgx._core.linear_map import LinearMap, Sides, apply, batch_in_front
 
 
 class Rules(NamedTuple):
@@ -108,9 +108,7 @@ class Operation:
         return list(jax.make_jaxpr(functools.partial(self._run, **params))(*avals).out_avals)
 
     def _batch(self, args: Any, axes: Any, **params: Hashable) -> Any:
-        size = next(x.shape[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
-        in_front = [batching.bdim_at_front(x, axis, size) for x, axis in zip(args, axes, strict=True)]
-        results = self.primitive.bind(*in_front, **params)
+        results = self.primitive.bind(*batch_in_front(args, axes), **params)
         return results, [0] * len(results)
 
     def _linearize(self, primals: Any, alive: Any, params: dict[str, Hashable]) -> Any:
@@ -132,7 +130,7 @@ class Operation:
         outs, residuals, linear_map = self._linearize(primals, alive, params)
         moved = iter(apply(linear_map, residuals, [t for t in tangents if type(t) is not ad.Zero]))
         return outs, [
-            next(moved) if differentiable else ad.Zero.from_primal_value(out)  # type: ignore[attr-defined]
+            next(moved) if differentiable else ad.Zero(jax.typeof(out).to_tangent_aval())
             for out, differentiable in zip(outs, linear_map.outputs, strict=True)
         ]
 

@@ -1,6 +1,6 @@
 """Gaussian elimination that LAPACK's interface in JAX does not offer: what failed, and without pivoting.
 
-Plain loops over the columns, one rank-1 update a step, for the whole batch at once.
+Loops over the columns, one rank-1 update a step, for the whole batch at once.
 """
 
 from __future__ import annotations
@@ -8,6 +8,29 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from linalgx._kernels import lapack
+
+BLOCK = 64
+"""Columns that are eliminated one by one before the rest of the matrix is brought up to date by a product."""
+
+
+def lu_without_interchanges(A: jax.Array) -> jax.Array:
+    """L and U of A = L U in one matrix; infinities and NaN from the first zero pivot on, if there is one.
+
+    A zero pivot with nothing but zeros below it needs no elimination: its multipliers are zero.
+    """
+    steps = min(A.shape[-2:])
+    LU = A
+    for start in range(0, steps, BLOCK):
+        stop = min(start + BLOCK, steps)
+        panel = lax.fori_loop(0, stop - start, lambda k, X: _eliminate(X, k), LU[..., start:, start:stop])
+        LU = LU.at[..., start:, start:stop].set(panel)
+        top, below = panel[..., : stop - start, :], panel[..., stop - start :, :]
+        beside = lapack.solve_triangular(top, LU[..., start:stop, stop:], lower=True, unit_diagonal=True)
+        LU = LU.at[..., start:stop, stop:].set(beside)
+        LU = LU.at[..., stop:, stop:].add(-below @ beside)
+    return LU
 
 
 def first_failing_minor(A: jax.Array, L: jax.Array) -> jax.Array:
@@ -41,6 +64,6 @@ def _eliminate(A: jax.Array, k: jax.Array) -> jax.Array:
     row = lax.dynamic_index_in_dim(A, k, -2, keepdims=False)
     pivot = lax.dynamic_index_in_dim(column, k, -1, keepdims=True)
     below, right = (jnp.arange(size) > k for size in (A.shape[-2], A.shape[-1]))
-    multipliers = jnp.where(below, column / pivot, 0)
+    multipliers = jnp.where(below & (column != 0), column / pivot, 0)
     update = multipliers[..., :, None] * jnp.where(right, row, 0)[..., None, :]
     return jnp.where((jnp.arange(A.shape[-1]) == k) & below[:, None], multipliers[..., :, None], A - update)

@@ -10,10 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax.lax import linalg as lax_linalg
 
+from linalgx._core.errors import nan_where
+from linalgx._core.matrix import diagonal
+
 
 def cholesky(A: jax.Array) -> jax.Array:
     """L with A = L L^H, of Hermitian A; NaN in its lower triangle if A is not positive definite."""
-    return lax_linalg.cholesky(A, symmetrize_input=False)
+    # the primitive, not the function around it: that one cannot take a batch on an explicitly sharded mesh
+    return jnp.tril(lax_linalg.cholesky_p.bind(A))
 
 
 def solve_triangular(
@@ -35,6 +39,35 @@ def lu_factor(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """L and U in one matrix, and the row interchanges counted from 0, by partial pivoting."""
     LU, pivots, _ = lax_linalg.lu(A)
     return LU, pivots
+
+
+def permutation(pivots: jax.Array, size: int) -> jax.Array:
+    """The order of the rows after the interchanges: P^T A = A[permutation]."""
+    return lax_linalg.lu_pivots_to_permutation(pivots, size)
+
+
+def interchange(pivots: jax.Array, X: jax.Array, *, back: bool = False, axis: int = -2) -> jax.Array:
+    """P^T X, or (``back``) P X; with axis -1 X P, or X P^T."""
+    order = permutation(pivots, X.shape[axis])
+    if back:
+        order = jnp.argsort(order, axis=-1)
+    index = order[..., :, None] if axis == -2 else order[..., None, :]
+    return jnp.take_along_axis(X, index, axis=axis, mode="promise_in_bounds")
+
+
+def lu_solve(LU: jax.Array, pivots: jax.Array, B: jax.Array, *, left: bool, adjoint: bool) -> jax.Array:
+    """X with op(A) X = B (left) or X op(A) = B, where A = P L U and op(A) is A or A^H; NaN if U has a zero pivot."""
+    axis = -2 if left else -1
+
+    def solve(B: jax.Array, *, lower: bool) -> jax.Array:
+        transpose = "H" if adjoint else "N"
+        return solve_triangular(LU, B, lower=lower, left=left, transpose=transpose, unit_diagonal=lower)
+
+    if left != adjoint:
+        X = solve(solve(interchange(pivots, B, axis=axis), lower=True), lower=False)
+    else:
+        X = interchange(pivots, solve(solve(B, lower=False), lower=True), back=True, axis=axis)
+    return nan_where(jnp.any(diagonal(LU) == 0, axis=-1), X)
 
 
 def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array]:

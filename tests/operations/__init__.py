@@ -3,9 +3,37 @@
 One module a family; each has CASES, ERRORS and RULE_INPUTS. The generic tests run over all of them.
 """
 
-from tests.operations import cholesky, eig, eigh
+from tests.operations import (
+    cholesky,
+    determinants,
+    eig,
+    eigh,
+    ldl,
+    least_squares,
+    linear_systems,
+    lu,
+    matrix_functions,
+    norms,
+    products,
+    qr,
+    svd,
+)
 
-FAMILIES = (cholesky, eig, eigh)
+FAMILIES = (
+    products,
+    cholesky,
+    lu,
+    ldl,
+    qr,
+    eigh,
+    eig,
+    svd,
+    linear_systems,
+    least_squares,
+    determinants,
+    norms,
+    matrix_functions,
+)
 
 CASES = [case for family in FAMILIES for case in family.CASES]
 ERRORS = [error for family in FAMILIES for error in family.ERRORS]

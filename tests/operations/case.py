@@ -40,6 +40,7 @@ class Case:
         differentiate: positions of the arguments that have derivatives.
         condition: by how much the function may amplify rounding errors.
         derivative_condition: the same for its first derivative.
+        as_list: whether the function takes all its arguments as one list.
         batchable: whether leading axes of the arguments are batch axes.
         dtypes: the dtypes for which it is defined.
     """
@@ -53,6 +54,7 @@ class Case:
     differentiate: tuple[int, ...] = (0,)
     condition: float = 10.0
     derivative_condition: float = 100.0
+    as_list: bool = False
     batchable: bool = True
     dtypes: tuple[str, ...] = DTYPES
 
@@ -61,7 +63,7 @@ class Case:
 
     def __call__(self, *args: Any) -> Any:
         """The function itself."""
-        return getattr(linalgx, self.function)(*args, **self.options)
+        return getattr(linalgx, self.function)(*([list(args)] if self.as_list else args), **self.options)
 
     def viewed(self, *args: Any) -> list[jax.Array]:
         """The leaves of the view of the function."""

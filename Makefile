@@ -1,0 +1,45 @@
+# make demo    environment, install, a tour of the package on this machine
+# make test    install what the tests need, and run them all
+# make lint    ruff, mypy, import-linter
+# PYTHON=python3.13 VENV=.venv313 make test    the same on another Python (and the newest jax for it)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n auto
+
+.PHONY: demo test test-fast coverage lint format clean
+.SECONDARY:
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m linalgx
+
+test: $(VENV)/.test
+	$(PYTEST)
+
+test-fast: $(VENV)/.test
+	$(PYTEST) -m "not slow"
+
+coverage: $(VENV)/.test
+	$(PYTEST) --cov=linalgx --cov-report=term-missing
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# an environment with the package (editable) and one of its extras
+$(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,141 @@
+"""How near a matrix is to a singular one: its condition number and its rank.
+
+Source: Golub & Van Loan, "Matrix Computations", 4th edition, sections 2.6.2 and 5.4.1.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from linalgx._core.arguments import array, inexact_array, matrix, public, require_square
+from linalgx._core.matrix import hermitian_part, kept_singular_values
+from linalgx.decompositions.eigh import eigvalsh_p
+from linalgx.decompositions.svd import svdvals_p
+from linalgx.linear_systems import inv_p
+from linalgx.norms import extreme_singular_value, norm_of_matrices, quotient_p, require_matrix_order
+
+
+@public("p")
+def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
+    """Condition number of a matrix: the norm of the matrix times the norm of its inverse.
+
+    Args:
+        x: shape (..., m, n), real or complex; square if p is neither None nor 2 nor -2.
+        p: the order of the norm, as in :func:`matrix_norm`. None and 2 give the ratio of the largest to the smallest
+            singular value, -2 that of the smallest to the largest.
+
+    Returns:
+        The condition numbers, real, shape (...), in the promoted dtype of x. inf for a matrix that is exactly
+        singular, also for the zero matrix (for ``p=-2``: 0); 0 for a matrix without elements.
+
+    Raises:
+        ValueError: if x has fewer than two axes, or must be square and is not, or p is none of these orders.
+        TypeError: if x is not an array of numbers.
+
+    On failure:
+        NaN in x gives NaN in that member of the batch alone.
+
+    Derivatives:
+        both modes, every order, for every p; where the norm is not smooth, with the subgradient of
+        :func:`matrix_norm`. NaN or infinite at a matrix that is exactly singular (``p=-2``: at the zero matrix).
+
+    Example:
+        >>> import jax.numpy as jnp, linalgx
+        >>> linalgx.cond(jnp.array([[2.0, 0.0], [0.0, 4.0]]), "fro")
+        Array(2.5, dtype=float32)
+
+    Source:
+        Golub & Van Loan, Matrix Computations, section 2.6.2.
+    """
+    X = matrix("cond", x=x)
+    p = 2 if p is None else p
+    require_matrix_order("cond", "p", p)
+    if p not in (2, -2):
+        require_square("cond", x=X)
+    if 0 in X.shape[-2:]:
+        return jnp.zeros(X.shape[:-2], jnp.finfo(X.dtype).dtype)
+    number = _product_of_norms(X, p) if p not in (2, -2, "nuc") else _of_singular_values(svdvals_p(X), p)
+    # 0 / 0 and the inverse that does not exist
+    singular = jnp.isnan(number) & ~jnp.any(jnp.isnan(X), axis=(-2, -1))
+    return jnp.where(singular, 0 if p == -2 else jnp.inf, number)
+
+
+def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:
+    axes = (X.ndim - 2, X.ndim - 1)
+    norms = [norm_of_matrices("cond", Y, p, axes) for Y in (X, inv_p(X)[0])]
+    return jnp.squeeze(norms[0] * norms[1], axes)
+
+
+def _of_singular_values(S: jax.Array, p: str | float) -> jax.Array:
+    if p == "nuc":
+        return jnp.sum(S, axis=-1) * jnp.sum(quotient_p(jnp.ones_like(S), S, axis=()), axis=-1)
+    numerator, denominator = (extreme_singular_value("cond", S, largest=largest) for largest in (p == 2, p != 2))
+    return quotient_p(numerator, denominator, axis=())
+
+
+@public("hermitian")
+def matrix_rank(
+    M: ArrayLike,
+    rtol: ArrayLike | None = None,
+    *,
+    hermitian: bool = False,
+    tol: ArrayLike | None = None,
+    atol: ArrayLike | None = None,
+) -> jax.Array:
+    """Rank of a matrix: how many of its singular values are greater than a tolerance.
+
+    Args:
+        M: shape (..., m, n), real or complex. A vector or a scalar has rank 1, or 0 if all of it is zero.
+        rtol: tolerance relative to the largest singular value, a scalar or an array that broadcasts with the batch;
+            None is eps max(m, n), or 0 where a positive ``atol`` is given. As in jax.numpy it comes second, where
+            NumPy has ``tol``.
+        hermitian: take the Hermitian part of M, and its eigenvalues, which is faster.
+        tol: NumPy's name of ``atol``.
+        atol: absolute tolerance, of the same kind as ``rtol``. The greater of the two tolerances counts.
+
+    Returns:
+        The ranks, integers of shape (...).
+
+    Raises:
+        ValueError: if both ``tol`` and ``atol`` are given, or M must be square and is not.
+        TypeError: if M is not an array of numbers or a tolerance is not real.
+
+    On failure:
+        -1 for a matrix that contains NaN or infinities, which is no rank; the other members are not affected.
+
+    Derivatives:
+        none: the rank is an integer.
+
+    Example:
+        >>> import jax.numpy as jnp, linalgx
+        >>> linalgx.matrix_rank(jnp.array([[1.0, 2.0], [2.0, 4.0]]))
+        Array(1, dtype=int32)
+
+    Source:
+        Golub & Van Loan, Matrix Computations, section 5.4.1.
+    """
+    X = jax.lax.stop_gradient(inexact_array("matrix_rank", M=M))
+    if tol is not None and atol is not None:
+        raise ValueError("linalgx.matrix_rank: tol is another name of atol, but both came")
+    finite = jnp.isfinite(X)
+    if X.ndim < 2:
+        return jnp.where(jnp.all(finite), jnp.any(X != 0).astype(int), -1)
+    if hermitian:
+        require_square("matrix_rank", M=X)
+    S = jnp.abs(eigvalsh_p(hermitian_part(X))) if hermitian else svdvals_p(X)
+    relative, absolute = (
+        _tolerance(name, value, S.dtype) for name, value in (("rtol", rtol), ("atol", tol if atol is None else atol))
+    )
+    kept = kept_singular_values(S, X.shape, absolute, relative)
+    return jnp.where(jnp.all(finite, axis=(-2, -1)), jnp.sum(kept, axis=-1), -1)
+
+
+def _tolerance(name: str, value: ArrayLike | None, dtype: jnp.dtype) -> jax.Array | None:
+    if value is None:
+        return None
+    tolerance = jax.lax.stop_gradient(array("matrix_rank", **{name: value}))
+    if jnp.iscomplexobj(tolerance):
+        raise TypeError(f"linalgx.matrix_rank: {name} must be real, but its dtype is {tolerance.dtype}")
+    return tolerance.astype(dtype)

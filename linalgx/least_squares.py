@@ -1,0 +1,351 @@
+"""Pseudoinverses and least squares at any rank, and their derivatives.
+
+Sources: Golub and Pereyra (1973), "The differentiation of pseudo-inverses and nonlinear least squares problems whose
+variables separate", SIAM J. Numer. Anal. 10, 413-432; for the truncation, Noferini (2017), "A formula for the Frechet
+derivative of a generalized matrix function", SIAM J. Matrix Anal. Appl. 38, 434-457.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jax.typing import ArrayLike
+
+from linalgx._core.arguments import broadcast_batches, inexact_arrays, matrix, public, require_matrix, square_matrix
+from linalgx._core.arguments import tolerance as real_tolerance
+from linalgx._core.matrix import H, hermitian_part, identity, kept_singular_values, rank_tolerances
+from linalgx._core.operation import Operation
+from linalgx._core.results import LstsqResult
+from linalgx.decompositions.svd import hermitian_svd, svd_p
+
+
+@public("hermitian")
+def pinv(
+    a: ArrayLike,
+    rtol: ArrayLike | None = None,
+    hermitian: bool = False,
+    *,
+    rcond: ArrayLike | None = None,
+    atol: ArrayLike | None = None,
+) -> jax.Array:
+    """Moore-Penrose pseudoinverse, from the singular values above a tolerance.
+
+    Singular values count if they are greater than max(atol, rtol * the largest); the others are set to zero.
+
+    Args:
+        a: shape (..., m, n), real or complex.
+        rtol: a real number for all matrices, or an array that broadcasts to the batch axes of a. By default
+            eps * max(m, n), or 0 where a positive ``atol`` is given.
+        hermitian: take the Hermitian part (A + A^H)/2, and go by way of its eigenvalues, which is faster.
+        rcond: another name for ``rtol``.
+        atol: like ``rtol``, but absolute. By default 0.
+
+    Returns:
+        The pseudoinverse, shape (..., n, m), in the promoted dtype of a.
+
+    Raises:
+        ValueError: if a has fewer than two axes, or with ``hermitian`` is not square; if a tolerance does not
+            broadcast to the batch axes of a; if both ``rtol`` and ``rcond`` are given.
+        TypeError: if an argument is not an array of numbers, or a tolerance is complex.
+
+    On failure:
+        NaN in the pseudoinverse of each matrix that holds NaN or infinity, and in no other.
+
+    Derivatives:
+        both modes with respect to a, the rank held fixed: the pseudoinverse jumps where a singular value crosses the
+        tolerance. Every order is exact with the default tolerance, at repeated singular values and below full rank
+        too. A tolerance that is given may drop singular values that are not zero: the derivative of the function so
+        truncated is exact, its second derivative where the singular values are distinct.
+
+    Example:
+        >>> import jax.numpy as jnp, linalgx
+        >>> linalgx.pinv(jnp.array([[2.0, 0.0], [0.0, 0.0], [0.0, 4.0]]))
+        Array([[0.5 , 0.  , 0.  ],
+               [0.  , 0.  , 0.25]], dtype=float32)
+
+    Source:
+        Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, equation 4.12; Noferini (2017) for the truncation.
+    """
+    if rtol is not None and rcond is not None:
+        raise ValueError("linalgx.pinv: rtol and rcond are the same, but both came")
+    A = hermitian_part(square_matrix("pinv", a=a)) if hermitian else matrix("pinv", a=a)
+    relative = real_tolerance("pinv", A, rtol=rtol) if rcond is None else real_tolerance("pinv", A, rcond=rcond)
+    A, U, S, Vh, kept = _truncated(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
+    F = pinv_p(A, *_inverse_factors(U, S, Vh, kept))
+    return hermitian_part(F) if hermitian else F
+
+
+@public()
+def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqResult:
+    """Least-squares solution of a x = b; of all x that minimise |b - a x|, the shortest.
+
+    Args:
+        a: shape (..., m, n), real or complex, of any rank.
+        b: shape (..., m, k), or (m,) for one right-hand side. The leading axes of a and b broadcast.
+        rcond: singular values of a count if they are greater than rcond * the largest. A real number for all
+            matrices, or an array that broadcasts to the batch axes of a. By default eps * max(m, n); negative: eps.
+
+    Returns:
+        ``solution``, shape (..., n, k), or (..., n) for a vector b; ``residuals``, real, shape (..., k), or (..., 1)
+        for a vector b: the sum of |b - a x|^2 over each column, at any rank and shape (NumPy and torch leave it out
+        in some cases); ``rank``, integer, shape (...): the number of singular values that count; and
+        ``singular_values``, real, shape (..., min(m, n)). The last two have the batch axes of a.
+
+    Raises:
+        ValueError: if the rows of a and b differ in number, the batch axes do not broadcast, or rcond does not
+            broadcast to those of a.
+        TypeError: if an argument is not an array of numbers, or rcond is complex.
+
+    On failure:
+        NaN in all but the rank (which is 0) of each matrix that holds NaN or infinity, and in no other.
+
+    Derivatives:
+        both modes with respect to a and b, the rank held fixed. Every order is exact with the default tolerance, at
+        repeated singular values (orthonormal columns) and below full rank too. With an rcond that drops singular
+        values that are not zero, the first derivative is exact, the second where the singular values are distinct.
+        ``singular_values`` as :func:`linalgx.svdvals`; the rank has none.
+
+    Example:
+        >>> import jax.numpy as jnp, linalgx
+        >>> a = jnp.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+        >>> linalgx.lstsq(a, jnp.array([3.0, 4.0, 2.0])).solution
+        Array([3., 2.], dtype=float32)
+
+    Source:
+        Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, equation 4.12; Noferini (2017) for the truncation.
+    """
+    A, B = inexact_arrays("lstsq", a=a, b=b)
+    require_matrix("lstsq", a=A)
+    is_vector = B.ndim == 1
+    B = B[:, None] if is_vector else B
+    require_matrix("lstsq", b=B)
+    if A.shape[-2] != B.shape[-2]:
+        raise ValueError(
+            f"linalgx.lstsq: a and b must have as many rows, but a has {A.shape[-2]} and b has {B.shape[-2]}"
+        )
+    relative = real_tolerance("lstsq", A, rcond=rcond)
+    if relative is not None:
+        relative = jnp.where(relative < 0, jnp.finfo(relative.dtype).eps, relative)
+    A_1, U, S, Vh, kept = _truncated(A, None, relative)
+    U, f, Vh = _inverse_factors(U, S, Vh, kept)
+    A_1, U, f, Vh, A, B = broadcast_batches("lstsq", a_1=A_1, U=U, f=f[..., None], Vh=Vh, a=A, b=B)
+    X = pinv_apply_p(A_1, U, f[..., 0], Vh, B, adjoint=False)
+    R = B - A @ X
+    residuals = jnp.sum(jnp.real(R) ** 2 + jnp.imag(R) ** 2, axis=-2)
+    return LstsqResult(X[..., 0] if is_vector else X, residuals, jnp.sum(kept, axis=-1), S)
+
+
+# Both functions are the exact pseudoinverse F = A^+ of the matrix of fixed rank that is left of A above the tolerance.
+# The singular value decomposition gives its factors: F = V f(S) U^H with f(s) = 1/s where s is kept and 0 elsewhere.
+# F is smooth where the factors are not (at repeated singular values), so the rules of F are written in A and F, and
+# the operations take the factors beside A as constants, the means to compute with.
+
+
+def _truncated(
+    A: jax.Array, atol: jax.Array | None, rtol: jax.Array | None, hermitian: bool = False
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The part of A above the tolerance, its factors U, S and Vh, and which of S are kept."""
+    if atol is None and rtol is None:
+        # what falls below the default tolerance is zero, but for rounding errors
+        U, S, Vh = _factors(A, hermitian)
+        return A, U, S, Vh, kept_singular_values(stop_gradient(S), A.shape)
+    atol, rtol = rank_tolerances(A.shape, jnp.finfo(A.dtype).dtype, stop_gradient(atol), stop_gradient(rtol))
+    A_1, U, S, Vh = truncation_p(A, atol, rtol, hermitian=hermitian)
+    return A_1, U, S, Vh, kept_singular_values(stop_gradient(S), A.shape, atol, rtol)
+
+
+def _factors(A: jax.Array, hermitian: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return hermitian_svd(A) if hermitian else svd_p(A, full_matrices=False)
+
+
+def _inverse_factors(
+    U: jax.Array, S: jax.Array, Vh: jax.Array, kept: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """U, f(S) and V^H as constants."""
+    U, S, Vh = stop_gradient((U, S, Vh))
+    return U, jnp.where(kept, 1 / jnp.where(kept, S, 1), 0), Vh
+
+
+# --- Truncation: A_1 = U diag(S, 0 where dropped) V^H, with the factors of A
+
+
+def _truncation(
+    A: jax.Array, atol: jax.Array, rtol: jax.Array, *, hermitian: bool
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    U, S, Vh = _factors(A, hermitian)
+    kept = kept_singular_values(S, A.shape, atol, rtol)
+    return (U * jnp.where(kept, S, 0)[..., None, :].astype(U.dtype)) @ Vh, U, S, Vh
+
+
+truncation_p = Operation("truncation", _truncation)
+
+
+# Rules (Noferini 2017), for m >= n. In P = U^H dA V, the Hermitian part of P is multiplied by the divided differences
+# (h_i - h_j)/(s_i - s_j) of h(s) = s or 0, the skew part by (h_i + h_j)/(s_i + s_j). Both are 1 where i and j are
+# kept, and 0 where both are dropped. Where one is kept, and s_k > s_d are the two singular values, they are
+# s_k/(s_k - s_d) and s_k/(s_k + s_d), hence
+#   core_ij = C_ij P_ij + D_ij (P^H)_ij,   C = s_k^2 / (s_k^2 - s_d^2),   D = s_k s_d / (s_k^2 - s_d^2)
+# finite also at repeated singular values, since equal ones are both kept or both dropped. With I the projector on the
+# kept right singular vectors,
+#   forward   dA_1 = U core V^H + (I - U U^H) dA V_1 V_1^H
+# C and D are symmetric, and the map is its own adjoint. The factors move as the svd has it.
+
+
+def _truncation_fwd(A, atol, rtol, *, hermitian):
+    A_1, U, S, Vh = truncation_p(A, atol, rtol, hermitian=hermitian)
+    return (A_1, U, S, Vh), (U, S, Vh, kept_singular_values(S, A.shape, atol, rtol))
+
+
+def _truncation_bwd(residuals, cotangents, *, hermitian):
+    U, S, Vh, kept = residuals
+    A_1_bar, *factors_bar = cotangents
+    terms = []
+    if A_1_bar is not None:
+        terms.append(_truncate(U, S, Vh, kept, A_1_bar))
+    if any(x is not None for x in factors_bar):
+        terms += svd_p.bwd((U, S, Vh), tuple(factors_bar), full_matrices=False)
+    return sum(terms[1:], terms[0]), None, None
+
+
+def _truncation_jvp(residuals, dA, datol, drtol, *, hermitian):
+    U, S, Vh, kept = residuals
+    return _truncate(U, S, Vh, kept, dA), *svd_p.jvp((U, S, Vh), dA, full_matrices=False)
+
+
+def _truncate(U, S, Vh, kept, dA):
+    if U.shape[-2] < Vh.shape[-1]:
+        return H(_truncate(H(Vh), S, H(U), kept, H(dA)))
+    column, row = S[..., :, None], S[..., None, :]
+    one_kept = kept[..., :, None] != kept[..., None, :]
+    larger, smaller = jnp.maximum(column, row), jnp.minimum(column, row)
+    gap = jnp.where(one_kept, larger - smaller, 1)
+    ratio = jnp.where(one_kept, larger / jnp.where(one_kept, larger + smaller, 1), 0)
+    both_kept = (kept[..., :, None] & kept[..., None, :]).astype(S.dtype)
+    C, D = both_kept + ratio * (larger / gap), ratio * (smaller / gap)
+    dA_V = dA @ H(Vh)
+    P = H(U) @ dA_V
+    core = C.astype(P.dtype) * P + D.astype(P.dtype) * H(P)
+    if U.shape[-2] == U.shape[-1]:
+        return (U @ core) @ Vh
+    in_row = kept[..., None, :].astype(P.dtype)
+    return (U @ (core - P * in_row) + dA_V * in_row) @ Vh
+
+
+truncation_p.defvjp(_truncation_fwd, _truncation_bwd)
+truncation_p.defjvp(
+    _truncation_jvp, source="Noferini (2017), SIAM J. Matrix Anal. Appl. 38, generalized matrix functions"
+)
+
+
+# --- Pseudoinverse: F = V diag(f) U^H = A^+
+
+
+def _pinv(A: jax.Array, U: jax.Array, f: jax.Array, Vh: jax.Array) -> jax.Array:
+    return (H(Vh) * f[..., None, :].astype(U.dtype)) @ H(U)
+
+
+pinv_p = Operation("pinv", _pinv)
+
+
+# Rules (Golub and Pereyra 1973, at constant rank), for m >= n (a wide A is treated as its adjoint):
+#   dF = -F dA F + F F^H dA^H (I - A F) + (I - F A) dA^H F^H F
+# With the n x n matrices M = F F^H, E = F A, and D = F dA or W = F_bar F^H,
+#   forward   dF = [(I - E) D^H - D - M (dA^H A)] F + M dA^H
+#   reverse   A_bar = F^H [W^H (I - E) - W] + F_bar^H M - A (W^H M)
+# To keep M within range, they are evaluated for A/c and c F: dF scales as 1/c^2.
+
+
+def _pinv_fwd(A, U, f, Vh):
+    F = pinv_p(A, U, f, Vh)
+    return F, (A, F)
+
+
+def _pinv_bwd(residuals, F_bar):
+    A, F = residuals
+    wide = A.shape[-2] < A.shape[-1]
+    A, F, F_bar = (H(A), H(F), H(F_bar)) if wide else (A, F, F_bar)
+    c = _scale(A)
+    A, F, F_bar = A / c, F * c, F_bar / c
+    M, E, W = F @ H(F), F @ A, F_bar @ H(F)
+    A_bar = H(F) @ (H(W) @ (identity(E) - E) - W) + H(F_bar) @ M - A @ (H(W) @ M)
+    return H(A_bar / c) if wide else A_bar / c, None, None, None
+
+
+def _pinv_jvp(residuals, dA, dU, df, dVh):
+    A, F = residuals
+    wide = A.shape[-2] < A.shape[-1]
+    A, F, dA = (H(A), H(F), H(dA)) if wide else (A, F, dA)
+    c = _scale(A)
+    A, F, dA = A / c, F * c, dA / c
+    M, E, D = F @ H(F), F @ A, F @ dA
+    dF = ((identity(E) - E) @ H(D) - D - M @ (H(dA) @ A)) @ F + M @ H(dA)
+    return H(dF / c) if wide else dF / c
+
+
+pinv_p.defvjp(_pinv_fwd, _pinv_bwd)
+pinv_p.defjvp(_pinv_jvp, source="Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, equation 4.12")
+
+
+# --- Product with a pseudoinverse: X = F B, or F^H B
+
+
+def _pinv_apply(A: jax.Array, U: jax.Array, f: jax.Array, Vh: jax.Array, B: jax.Array, *, adjoint: bool) -> jax.Array:
+    left, right = (U, Vh) if adjoint else (H(Vh), H(U))
+    return left @ (f[..., :, None].astype(U.dtype) * (right @ B))
+
+
+pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=(4,))
+
+
+# Rules, from dF above, with R = B - A X, T = F^H X and F A = A^H F^H (for the adjoint, A stands for A^H, F for F^H):
+#   forward   dX = F [dB - dA X + F^H (dA^H R) - A G] + G,   G = dA^H T
+#   reverse   B_bar = F^H X_bar,   A_bar = -B_bar X^H + R (F B_bar)^H + T (X_bar - A^H B_bar)^H
+# F and F^H are products with the factors, never formed. R (F B_bar)^H is evaluated as (R/c) (F c B_bar)^H.
+
+
+def _pinv_apply_fwd(A, U, f, Vh, B, *, adjoint):
+    X = pinv_apply_p(A, U, f, Vh, B, adjoint=adjoint)
+    return X, (A, U, f, Vh, B, X)
+
+
+def _pinv_apply_bwd(residuals, X_bar, *, adjoint):
+    A, U, f, Vh, B, X = residuals
+    F, F_adjoint = _products(A, U, f, Vh, adjoint)
+    A = H(A) if adjoint else A
+    c = _scale(A)
+    B_bar = F_adjoint(X_bar)
+    W, N = F(B_bar * c), X_bar - H(A) @ B_bar
+    A_bar = ((B - A @ X) / c) @ H(W) + F_adjoint(X) @ H(N) - B_bar @ H(X)
+    return H(A_bar) if adjoint else A_bar, None, None, None, B_bar
+
+
+def _pinv_apply_jvp(residuals, dA, dU, df, dVh, dB, *, adjoint):
+    A, U, f, Vh, B, X = residuals
+    F, F_adjoint = _products(A, U, f, Vh, adjoint)
+    if dA is None:
+        return F(dB)
+    A, dA = (H(A), H(dA)) if adjoint else (A, dA)
+    G = H(dA) @ F_adjoint(X)
+    moved = F_adjoint(H(dA) @ (B - A @ X)) - dA @ X - A @ G
+    return F(moved if dB is None else moved + dB) + G
+
+
+def _products(A, U, f, Vh, adjoint):
+    """The products of a matrix with F and with F^H (with F^H and F for the adjoint)."""
+    return (
+        lambda B: pinv_apply_p(A, U, f, Vh, B, adjoint=adjoint),
+        lambda B: pinv_apply_p(A, U, f, Vh, B, adjoint=not adjoint),
+    )
+
+
+pinv_apply_p.defvjp(_pinv_apply_fwd, _pinv_apply_bwd)
+pinv_apply_p.defjvp(_pinv_apply_jvp, source="Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, equation 4.12")
+
+
+def _scale(A: jax.Array) -> jax.Array:
+    """The largest absolute value in each matrix, or 1 if it is 0: a constant that the results do not depend on."""
+    A = stop_gradient(A)
+    magnitude = jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A)))
+    largest = jnp.max(magnitude, axis=(-2, -1), keepdims=True, initial=0)
+    return jnp.where(largest > 0, largest, 1).astype(A.dtype)

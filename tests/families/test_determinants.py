@@ -1,0 +1,202 @@
+"""Determinants where they are hard: singular matrices of every rank, repeated singular values, extreme scales."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+
+import linalgx
+from tests.operations.case import tolerance
+from tests.operations.inputs import general, unitary, well_conditioned, with_singular_values
+
+
+def _of_rank(n, rank):
+    rng = np.random.default_rng(n + 10 * rank)
+    return with_singular_values(rng, "float64", n, n, np.linspace(2, 1, rank))
+
+
+def _zero_first_column():
+    A = general(np.random.default_rng(0), "float64", 4, 4)
+    A[:, 0] = 0
+    return A
+
+
+SINGULAR = {
+    "zero pivot first": np.diag([0.0, 1, 1, 1]),
+    "zero pivot second": np.diag([1.0, 0, 1, 1]),
+    "zero pivot last": np.diag([1.0, 1, 1, 0]),
+    "two zero pivots": np.diag([1.0, 0, 0, 1]),
+    "nilpotent shift": np.eye(4, k=1),
+    "zero first column": _zero_first_column(),
+    "[[1, 2], [2, 4]] and the identity": np.block(
+        [[np.array([[1.0, 2], [2, 4]]), np.zeros((2, 2))], [np.zeros((2, 2)), np.eye(2)]]
+    ),
+    "Laplacian of the complete graph": 4 * np.eye(4) - np.ones((4, 4)),
+    "ones": np.ones((4, 4)),
+    "zero": np.zeros((4, 4)),
+    **{f"rank {rank}": _of_rank(4, rank) for rank in (3, 2, 1)},
+    "identity": np.eye(4),
+    "reflection": np.diag([1.0, 1, 1, -1]),
+    "tie at 1e-12": np.diag([1.0, 1 + 1e-12, 2, 0]),
+    "tie at 1e-6": np.diag([1.0, 1 + 1e-6, 1e-6, 0]),
+    "condition 1e10": with_singular_values(np.random.default_rng(7), "float64", 4, 4, [1, 1, 0.5, 1e-10]),
+    "two small ones": with_singular_values(np.random.default_rng(8), "float64", 4, 4, [1, 1, 1e-9, 1e-10]),
+}
+NAMES = list(SINGULAR)
+
+
+def _leibniz(A):
+    """The determinant as the polynomial that it is: right to every order."""
+    n = A.shape[0]
+    terms = []
+    for order in itertools.permutations(range(n)):
+        inversions = sum(order[i] > order[j] for i in range(n) for j in range(i + 1, n))
+        term = A[0, order[0]]
+        for i in range(1, n):
+            term = term * A[i, order[i]]
+        terms.append(-term if inversions % 2 else term)
+    return sum(terms[1:], terms[0])
+
+
+def _all(derivative, f, scale=1.0, dtype="float64"):
+    return jax.jit(jax.vmap(derivative(f)))(jnp.asarray(np.stack(list(SINGULAR.values())) * scale, dtype))
+
+
+def _assert_members_close(ours, theirs, scales, rtol):
+    for name, x, y, scale in zip(NAMES, ours, theirs, scales, strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=rtol * float(scale), err_msg=name)
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(1.0, "float64"), (1e8, "float64"), (1e-8, "float64"), (1.0, "float32")])
+def test_gradient_at_every_rank(scale, dtype) -> None:
+    expected = _all(jax.grad, _leibniz, scale, dtype)
+    scales = [scale**3 * max(np.linalg.norm(A, 2), 1) ** 3 for A in SINGULAR.values()]
+    _assert_members_close(_all(jax.grad, linalgx.det, scale, dtype), expected, scales, tolerance(dtype, 4))
+
+
+@pytest.mark.parametrize(
+    "hessian",
+    [jax.hessian, lambda f: jax.jacrev(jax.jacrev(f)), lambda f: jax.jacfwd(jax.jacfwd(f))],
+    ids=["forward over reverse", "reverse over reverse", "forward over forward"],
+)
+def test_hessian_at_every_rank(hessian) -> None:
+    expected = _all(jax.hessian, _leibniz)
+    scales = [max(np.linalg.norm(A, 2), 1) ** 2 for A in SINGULAR.values()]
+    _assert_members_close(_all(hessian, linalgx.det), expected, scales, 100 * tolerance("float64", 4))
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(1e8, "float64"), (1e-8, "float64"), (1.0, "float32")])
+def test_hessian_at_every_scale(scale, dtype) -> None:
+    expected = _all(jax.hessian, _leibniz, scale, dtype)
+    scales = [scale**2 * max(np.linalg.norm(A, 2), 1) ** 2 for A in SINGULAR.values()]
+    _assert_members_close(_all(jax.hessian, linalgx.det, scale, dtype), expected, scales, 100 * tolerance(dtype, 4))
+
+
+def test_complex_hessian_at_every_rank(rng) -> None:
+    stack = []
+    for rank in range(5):
+        U, V = unitary(rng, "complex128", 4), unitary(rng, "complex128", 4)
+        stack.append((U * np.r_[np.ones(rank), np.zeros(4 - rank)]) @ V)
+    A = jnp.asarray(np.stack(stack))
+    hessian = lambda f: jax.jit(jax.vmap(jax.jacfwd(jax.grad(f, holomorphic=True), holomorphic=True)))(A)
+    np.testing.assert_allclose(hessian(linalgx.det), hessian(_leibniz), rtol=0, atol=tolerance("float64", 4, 100))
+
+
+def test_third_derivative_is_right_or_nan(rng) -> None:
+    third = lambda f: jax.jit(jax.vmap(jax.jacfwd(jax.hessian(f))))
+    regular = jnp.stack([jnp.eye(4), jnp.asarray(well_conditioned(rng, "float64", 4, 4))])
+    np.testing.assert_allclose(
+        third(linalgx.det)(regular), third(_leibniz)(regular), rtol=0, atol=tolerance("float64", 4, 100)
+    )
+    singular = jnp.diag(jnp.array([1.0, 0, 1, 1]))[None]
+    assert not np.isfinite(third(linalgx.det)(singular)).any()
+
+
+def test_small_matrices_to_third_order() -> None:
+    for n in (1, 2, 3):
+        A = jnp.diag(jnp.arange(n, dtype=float))
+        for derivative in (lambda f: f, jax.grad, jax.hessian, lambda f: jax.jacrev(jax.hessian(f))):
+            np.testing.assert_allclose(
+                jax.jit(derivative(linalgx.det))(A), derivative(_leibniz)(A), atol=tolerance("float64", n)
+            )
+
+
+def test_large_gradient_against_many_digits(rng) -> None:
+    A = with_singular_values(rng, "float64", 8, 8, [3, 2, 2, 1, 1, 1, 0.5, 1e-13])
+    with mpmath.workdps(50):
+        exact = mpmath.matrix(A.tolist())
+        adjugate = np.array((mpmath.det(exact) * exact**-1).tolist(), float)
+    gradient = jax.grad(linalgx.det)(jnp.asarray(A))
+    np.testing.assert_allclose(gradient, adjugate.T, rtol=0, atol=tolerance("float64", 8) * np.abs(adjugate).max())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_only_the_determinant_itself_leaves_the_range(dtype) -> None:
+    d = jnp.array([1e-200, 1e-200, 1e200, 1e200, 3.0], dtype)
+    for order in ([0, 1, 2, 3, 4], [2, 3, 0, 1, 4]):
+        np.testing.assert_allclose(linalgx.det(jnp.diag(d[jnp.array(order)])), 3, rtol=1000 * tolerance("float64", 5))
+    tiny = 1e-100 * jnp.eye(5, dtype=dtype)
+    assert linalgx.det(tiny) == 0
+    sign, logabsdet = linalgx.slogdet(tiny)
+    np.testing.assert_allclose(logabsdet, -500 * np.log(10), rtol=tolerance("float64", 5))
+    assert sign == 1
+
+
+def test_nan_stays_in_its_member(rng) -> None:
+    for n in (2, 4):
+        A = np.stack([well_conditioned(rng, "float64", n, n)] * 3)
+        A[1, 0, 0] = np.nan
+        A[2] = 0
+        for f in (linalgx.det, jax.vmap(jax.grad(linalgx.det)), linalgx.logdet, lambda a: linalgx.slogdet(a)[1]):
+            out = np.asarray(f(jnp.asarray(A))).reshape(3, -1)
+            assert np.isnan(out[1]).any()
+            np.testing.assert_allclose(out[0], np.asarray(f(jnp.asarray(A[:1]))).ravel(), rtol=tolerance("float64", n))
+        assert linalgx.det(jnp.asarray(A))[2] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_singular_logarithm(dtype) -> None:
+    A = jnp.array([[1, 2], [2, 4]], dtype)
+    sign, logabsdet = linalgx.slogdet(A)
+    assert sign == 0
+    assert logabsdet == -jnp.inf
+    assert jnp.real(linalgx.logdet(A)) == -jnp.inf
+    assert jnp.isnan(jax.grad(lambda a: linalgx.slogdet(a).logabsdet)(A)).all()
+
+
+def test_negative_logdet_is_nan_and_so_is_its_gradient() -> None:
+    A = jnp.stack([jnp.diag(jnp.array([1.0, -1.0])), jnp.eye(2)])
+    assert jnp.isnan(linalgx.logdet(A)).tolist() == [True, False]
+    gradient = jax.vmap(jax.grad(linalgx.logdet))(A)
+    assert jnp.isnan(gradient[0]).all()
+    np.testing.assert_allclose(gradient[1], np.eye(2), atol=tolerance("float64", 2))
+
+
+def test_unused_sign_and_unused_logarithm(rng) -> None:
+    A = jnp.asarray(well_conditioned(rng, "complex128", 4, 4))
+    X = np.linalg.inv(A)
+    of_log = jax.grad(lambda a: linalgx.slogdet(a).logabsdet)(A)
+    np.testing.assert_allclose(of_log, X.T, atol=tolerance("float64", 4, 10))
+    of_sign = jax.grad(lambda a: jnp.real(linalgx.slogdet(a).sign))(A)
+    sign = np.linalg.slogdet(A).sign
+    # d Re sigma = -Im sigma Im tr(X dA), and JAX's gradient of Im is -i times the holomorphic one: i X^T
+    np.testing.assert_allclose(of_sign, 1j * sign.imag * X.T, atol=tolerance("float64", 4, 10))
+    real = jnp.real(A)
+    assert not jax.grad(lambda a: linalgx.slogdet(a).sign)(real).any()
+
+
+def test_torch_agrees(rng) -> None:
+    torch = pytest.importorskip("torch")
+    A = well_conditioned(rng, "complex128", 5, 5)
+    x = torch.tensor(A, requires_grad=True)
+    sign, logabsdet = torch.linalg.slogdet(x)
+    (sign.real + logabsdet + torch.linalg.det(x).imag).backward()
+
+    def f(a):
+        ours = linalgx.slogdet(a)
+        return jnp.real(ours.sign) + ours.logabsdet + jnp.imag(linalgx.det(a))
+
+    np.testing.assert_allclose(np.conj(jax.grad(f)(jnp.asarray(A))), x.grad.numpy(), atol=tolerance("float64", 5, 100))

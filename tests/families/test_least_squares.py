@@ -1,0 +1,218 @@
+"""Pseudoinverses and least squares at deficient rank, with truncation, at repeated singular values and any scale."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import linalgx
+from tests.families.differences import assert_derivative
+from tests.operations.case import assert_close, tolerance
+from tests.operations.inputs import general, unitary, well_conditioned, with_eigenvalues, with_singular_values
+
+both_fields = pytest.mark.parametrize("dtype", ["float64", "complex128"])
+
+
+def _H(x):
+    return x.conj().swapaxes(-1, -2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("values", [(3, 2, 1), (2, 2, 2), (2, 1, 0), (1, 0, 0), (0, 0, 0)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 3), (5, 3), (3, 4)], ids=str)
+def test_the_four_equations(shape, values, dtype, rng):
+    a = with_singular_values(rng, dtype, *shape, values)
+    p = np.asarray(linalgx.pinv(jnp.asarray(a)))
+    close = lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance(dtype, 5, 10))
+    close(a @ p @ a, a)
+    close(p @ a @ p, p)
+    close(a @ p, _H(a @ p))
+    close(p @ a, _H(p @ a))
+
+
+def test_tolerances_of_torch(rng):
+    torch = pytest.importorskip("torch")
+    a = with_singular_values(rng, "float64", 4, 3, (4, 1, 0.25))
+    tall = np.stack([a, 10 * a])
+    settings = [
+        {"rtol": 0.1},
+        {"atol": 0.5},
+        {"atol": 0.0},
+        {"atol": 0.5, "rtol": 0.5},
+        {"atol": 1e-300},
+        {"rtol": 2.0},
+    ]
+    settings += [{"rtol": np.array([0.1, 0.5])}, {"atol": np.array([0.5, 0.0])}, {"rtol": -1.0}]
+    for setting in settings:
+        theirs = torch.linalg.pinv(
+            torch.tensor(tall), **{k: torch.tensor(v, dtype=torch.float64) for k, v in setting.items()}
+        )
+        assert_close(linalgx.pinv(jnp.asarray(tall), **setting), theirs.numpy(), tolerance("float64", 4, 100))
+
+
+def test_a_singular_value_at_the_tolerance_is_dropped():
+    a = jnp.diag(jnp.array([4.0, 2.0, 1.0]))
+    np.testing.assert_allclose(jnp.diagonal(linalgx.pinv(a, rtol=0.5)), [0.25, 0, 0])
+    np.testing.assert_allclose(jnp.diagonal(linalgx.pinv(a, atol=1.0)), [0.25, 0.5, 0])
+    assert linalgx.lstsq(a, jnp.ones(3), 0.5).rank == 1
+
+
+TRUNCATED = [(3, 1, 0.3), (3, 0.6, 0.3), (2, 2, 0.3), (2, 0.3, 0.3), (1, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((3, 3), "float64"), ((5, 3), "complex128"), ((3, 4), "complex128")], ids=str
+)
+@pytest.mark.parametrize("values", TRUNCATED, ids=str)
+def test_derivatives_of_the_truncated_functions(values, shape, dtype, rng):
+    a = with_singular_values(rng, dtype, *shape, values)
+    if values[-1] == 0:
+        # leave the dropped singular value away from its kink: the truncated function does not see it
+        a = a + 1e-3 * with_singular_values(rng, dtype, *shape, (1, 1, 1))
+    assert_derivative(lambda x: linalgx.pinv(x, 0.4), lambda x: np.linalg.pinv(x, 0.4), a, rng, rtol=1e-8)
+    b = general(rng, dtype, shape[0], 2)
+    ours = lambda x: linalgx.lstsq(x, jnp.asarray(b), 0.4).solution
+    assert_derivative(ours, lambda x: np.linalg.lstsq(x, b, rcond=0.4)[0], a, rng, rtol=1e-8)
+
+
+@both_fields
+@pytest.mark.parametrize("values", [(2, -2, 1, 0.5), (3, 2, -0.5, 0.5), (2, 2, -1, -1)], ids=str)
+@pytest.mark.parametrize("rtol", [None, 0.3])
+def test_derivative_of_the_hermitian_pinv(rtol, values, dtype, rng):
+    a = with_eigenvalues(rng, dtype, values)
+    ours = lambda x: linalgx.pinv(x, rtol, hermitian=True)
+    theirs = lambda x: np.linalg.pinv((x + _H(x)) / 2, rtol or 1e-12)
+    assert_derivative(ours, theirs, a, rng, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((4, 4), "float64"), ((5, 4), "complex128"), ((4, 5), "complex128")], ids=str
+)
+def test_derivatives_at_constant_deficient_rank(shape, dtype, rng):
+    factor, mixed = general(rng, dtype, shape[0], 2), general(rng, dtype, *shape)
+    b = general(rng, dtype, shape[0], 2)
+    path = lambda x: x @ (x.T @ mixed)  # of rank 2, the ranges of A and A^H moving
+    assert_derivative(lambda x: linalgx.pinv(path(x)), lambda x: np.linalg.pinv(path(x)), factor, rng, rtol=1e-7)
+    ours = lambda x: linalgx.lstsq(path(x), jnp.asarray(b)).solution
+    theirs = lambda x: np.linalg.lstsq(path(x), b, rcond=1e-12)[0]
+    assert_derivative(ours, theirs, factor, rng, rtol=1e-7)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((5, 3), "complex128"), ((3, 5), "float64")], ids=str)
+def test_first_and_second_derivative_at_orthonormal_columns(shape, dtype, rng):
+    """jax.numpy gives NaN for the first."""
+    m, n = shape
+    a = unitary(rng, dtype, max(m, n), min(m, n))
+    a = a if m >= n else _H(a)
+    b = general(rng, dtype, m)
+    direction = jnp.asarray(general(rng, dtype, m, n))
+    solve = lambda x: linalgx.lstsq(x, jnp.asarray(b)).solution
+    by_numpy = lambda x: np.linalg.lstsq(x, b, rcond=1e-12)[0]
+    assert_derivative(solve, by_numpy, a, rng)
+    first = jax.jit(lambda x: jax.jvp(solve, (x,), (direction,))[1])
+    assert_derivative(first, first, a, rng)
+    inverse = jax.jit(lambda x: jax.jvp(linalgx.pinv, (x,), (direction,))[1])
+    assert_derivative(inverse, inverse, a, rng)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-8, 1e8, 1e150])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5)], ids=str)
+def test_any_scale(shape, scale, rng):
+    _assert_scales(jnp.asarray(well_conditioned(rng, "float64", *shape)), scale, rng)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e18])
+def test_any_scale_in_single_precision(scale, rng):
+    _assert_scales(jnp.asarray(well_conditioned(rng, "float32", 5, 3)), scale, rng)
+
+
+def _assert_scales(a, scale, rng):
+    """A and b scaled alike: x stays, its derivative with respect to A scales as 1/scale, as does that of A^+ scale."""
+    dtype = a.dtype
+    b = jnp.asarray(general(rng, str(dtype), a.shape[0], 2))
+    weights = jnp.asarray(general(rng, str(dtype), a.shape[1], 2))
+
+    def gradients(factor):
+        solution = lambda a, b: jnp.sum(weights * linalgx.lstsq(a, b).solution)
+        inverse = lambda a: jnp.sum(weights[:, :1] * (linalgx.pinv(a) * factor))
+        by_a, by_b = jax.grad(solution, argnums=(0, 1))(a * factor, b * factor)
+        return by_a * factor, by_b * factor, jax.grad(inverse)(a * factor) * factor
+
+    assert_close(gradients(scale), gradients(1.0), tolerance(dtype, 5, 10))
+
+
+def test_a_matrix_that_is_not_finite_spoils_only_itself(rng):
+    a, b = general(rng, "float64", 3, 4, 2), general(rng, "float64", 3, 4, 2)
+    a[1, 0, 0], b[2, 0, 1] = np.nan, np.nan
+    x, residuals, rank, s = linalgx.lstsq(jnp.asarray(a), jnp.asarray(b))
+    assert np.isnan(x[1]).all()
+    assert np.isnan(residuals[1]).all()
+    assert np.isnan(s[1]).all()
+    assert np.isnan(x[2, :, 1]).all()
+    np.testing.assert_array_equal(rank, [2, 0, 2])
+    assert np.isfinite(x[0]).all()
+    assert np.isfinite(x[2, :, 0]).all()
+    p = linalgx.pinv(jnp.asarray(a))
+    gradient = jax.grad(lambda a: jnp.sum(linalgx.pinv(a)))(jnp.asarray(a))
+    for result in (p, gradient):
+        assert np.isnan(result[1]).all()
+        assert np.isfinite(result[::2]).all()
+
+
+def test_batches_broadcast(rng):
+    a, b = general(rng, "float64", 3, 1, 4, 2), general(rng, "float64", 5, 4, 2)
+    x, residuals, rank, s = linalgx.lstsq(jnp.asarray(a), jnp.asarray(b))
+    assert (x.shape, residuals.shape, rank.shape, s.shape) == ((3, 5, 2, 2), (3, 5, 2), (3, 1), (3, 1, 2))
+    np.testing.assert_allclose(x[2, 4], np.linalg.lstsq(a[2, 0], b[4])[0], atol=tolerance("float64", 4, 100))
+    vector = linalgx.lstsq(jnp.asarray(a), jnp.asarray(b[0, :, 0]))
+    assert (vector.solution.shape, vector.residuals.shape) == ((3, 1, 2), (3, 1, 1))
+    np.testing.assert_allclose(vector.solution[1, 0], x[1, 0, :, 0], atol=tolerance("float64", 4, 100))
+
+
+@both_fields
+def test_gradient_of_the_residuals(dtype, rng):
+    """By Danskin's theorem x may be held fixed: -2 r x^H for A and 2 r for b."""
+    a, b = general(rng, dtype, 5, 3), general(rng, dtype, 5, 1)
+    f = lambda a, b: jnp.sum(linalgx.lstsq(a, b).residuals)
+    by_a, by_b = jax.grad(f, argnums=(0, 1))(jnp.asarray(a), jnp.asarray(b))
+    x = np.linalg.lstsq(a, b)[0]
+    r = b - a @ x
+    np.testing.assert_allclose(jnp.conj(by_a), -2 * r @ _H(x), atol=tolerance(dtype, 5, 100))
+    np.testing.assert_allclose(jnp.conj(by_b), 2 * r, atol=tolerance(dtype, 5, 100))
+
+
+def test_the_solution_is_linear_in_b(rng):
+    a, b = jnp.asarray(general(rng, "complex128", 5, 3)), jnp.asarray(general(rng, "complex128", 5, 2))
+    cotangent = jnp.asarray(general(rng, "complex128", 3, 2))
+    (transposed,) = jax.linear_transpose(lambda b: linalgx.lstsq(a, b).solution, b)(cotangent)
+    np.testing.assert_allclose(transposed, np.linalg.pinv(a).T @ cotangent, atol=tolerance("float64", 5, 100))
+
+
+def test_hilbert_matrix_to_high_precision():
+    mpmath = pytest.importorskip("mpmath")
+    a = 1 / (np.arange(6)[:, None] + np.arange(4)[None, :] + 1.0)
+    b = np.arange(6) + 1.0
+    with mpmath.workdps(60):
+        A = mpmath.matrix(a.tolist())
+        exact = np.array(((A.T * A) ** -1 * A.T * mpmath.matrix(b.tolist())).tolist(), float)[:, 0]
+    x = linalgx.lstsq(jnp.asarray(a), jnp.asarray(b)).solution
+    np.testing.assert_allclose(x, exact, rtol=tolerance("float64", 6, np.linalg.cond(a)))
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((5, 3), "float64"), ((3, 5), "complex128")], ids=str)
+def test_gradients_of_torch(shape, dtype, rng):
+    torch = pytest.importorskip("torch")
+    a, b = with_singular_values(rng, dtype, *shape, (2, 2, 1)), general(rng, dtype, shape[0], 2)
+    weights, inverse_weights = general(rng, dtype, shape[1], 2), general(rng, dtype, shape[1], shape[0])
+    A, B = torch.tensor(a, requires_grad=True), torch.tensor(b, requires_grad=True)
+    solution = torch.linalg.lstsq(A, B).solution
+    loss = (torch.tensor(weights) * solution).sum().real
+    (loss + (torch.tensor(inverse_weights) * torch.linalg.pinv(A)).sum().real).backward()
+
+    def f(a, b):
+        solution = jnp.sum(jnp.real(weights * linalgx.lstsq(a, b).solution))
+        return solution + jnp.sum(jnp.real(inverse_weights * linalgx.pinv(a)))
+
+    by_a, by_b = jax.grad(f, argnums=(0, 1))(jnp.asarray(a), jnp.asarray(b))
+    np.testing.assert_allclose(jnp.conj(by_a), A.grad.numpy(), atol=tolerance("float64", 5, 100))
+    np.testing.assert_allclose(jnp.conj(by_b), B.grad.numpy(), atol=tolerance("float64", 5, 100))

@@ -1,0 +1,177 @@
+"""Every function under every transformation: vmap over any axis, jit, scan, checkpoint, cond, sharding, export."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tests.operations import CASES, FIRST_CASES
+from tests.operations.case import Case, assert_close, tolerance
+
+BATCHABLE = [case for case in CASES if case.batchable]
+FIRST_BATCHABLE = [case for case in FIRST_CASES if case.batchable]
+FIRST_DIFFERENTIABLE = [case for case in FIRST_BATCHABLE if case.differentiate]
+
+
+def _close(case: Case, ours, theirs) -> None:
+    assert_close(ours, theirs, tolerance("float64", 4, case.derivative_condition), str(case))
+
+
+def _arrays(case: Case, rng, batch=()) -> tuple[jax.Array, ...]:
+    return tuple(jnp.asarray(x) for x in case.arrays(rng, "float64", batch))
+
+
+def _loop(function, args):
+    """The function of each member of the batch (first axis), stacked."""
+    results = [function(*(x[i] for x in args)) for i in range(len(args[0]))]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+
+def _scalar(case: Case, args):
+    """A scalar function of the first differentiable argument, smooth and free of the gauge."""
+    position = case.differentiate[0]
+
+    def f(x):
+        leaves = case.viewed(*args[:position], x, *args[position + 1 :])
+        floating = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        weights = [jnp.cos(jnp.arange(leaf.size, dtype=float)).reshape(leaf.shape) for leaf in floating]
+        terms = [jnp.sum(w * jnp.abs(leaf) ** 2) for w, leaf in zip(weights, floating, strict=True)]
+        return sum(terms, jnp.asarray(0.0))
+
+    return f, args[position]
+
+
+@pytest.mark.parametrize("case", BATCHABLE, ids=str)
+def test_vmap(case: Case, rng) -> None:
+    args = _arrays(case, rng, (3,))
+    f = lambda *x: case.viewed(*x)
+    expected = _loop(f, args)
+    _close(case, jax.jit(jax.vmap(f))(*args), expected)
+    last = [jnp.moveaxis(x, 0, -1) for x in args]
+    _close(case, jax.vmap(f, in_axes=-1)(*last), expected)
+    if len(args) > 1:
+        fixed = jax.vmap(f, in_axes=(None, *[0] * (len(args) - 1)))(args[0][0], *args[1:])
+        _close(case, fixed, _loop(functools.partial(f, args[0][0]), args[1:]))
+
+
+@pytest.mark.parametrize("case", FIRST_BATCHABLE, ids=str)
+def test_nested_vmap(case: Case, rng) -> None:
+    args = _arrays(case, rng, (2, 3))
+    f = lambda *x: case.viewed(*x)
+    expected = _loop(lambda *rows: _loop(f, rows), args)
+    _close(case, jax.vmap(jax.vmap(f))(*args), expected)
+    swapped = [jnp.swapaxes(x, 0, 1) for x in args]
+    _close(case, jax.vmap(jax.vmap(f), in_axes=1)(*swapped), expected)
+
+
+@pytest.mark.parametrize("case", FIRST_DIFFERENTIABLE, ids=str)
+def test_derivatives_batch(case: Case, rng) -> None:
+    args = _arrays(case, rng)
+    batch = jnp.stack([_scalar(case, _arrays(case, rng))[1] for _ in range(3)])
+    f, _ = _scalar(case, args)
+    expected = _loop(jax.grad(f), (batch,))
+    _close(case, jax.jit(jax.vmap(jax.grad(f)))(batch), expected)
+    _close(case, jax.jit(jax.grad(lambda X: jnp.sum(jax.vmap(f)(X))))(batch), expected)
+    directions = jnp.ones_like(batch)
+    pushed = jax.vmap(lambda x, t: jax.jvp(f, (x,), (t,))[1])(batch, directions)
+    _close(case, pushed, jnp.sum(expected, axis=tuple(range(1, expected.ndim))))
+
+
+@pytest.mark.parametrize("case", FIRST_DIFFERENTIABLE, ids=str)
+def test_jacobians_and_hessian_agree(case: Case, rng) -> None:
+    f, x = _scalar(case, _arrays(case, rng))
+    position = case.differentiate[0]
+    args = _arrays(case, rng)
+    leaves = lambda a: [
+        y for y in case.viewed(*args[:position], a, *args[position + 1 :]) if jnp.issubdtype(y.dtype, jnp.inexact)
+    ]
+    _close(case, jax.jit(jax.jacfwd(leaves))(args[position]), jax.jit(jax.jacrev(leaves))(args[position]))
+    hessian = jax.jit(jax.hessian(f))(x)
+    flat = hessian.reshape(x.size, x.size)
+    assert_close(flat, flat.T, tolerance("float64", 4, case.derivative_condition**1.5), str(case))
+
+
+@pytest.mark.parametrize("case", FIRST_DIFFERENTIABLE, ids=str)
+def test_inside_control_flow(case: Case, rng) -> None:
+    f, x = _scalar(case, _arrays(case, rng))
+    expected = jax.grad(f)(x)
+    scan = lambda x: jax.lax.scan(lambda c, _: (c + f(x), None), 0.0, None, length=2)[0]
+    _close(case, jax.jit(jax.grad(scan))(x), 2 * expected)
+    _close(case, jax.jit(jax.grad(jax.checkpoint(f)))(x), expected)
+    branch = lambda x: jax.lax.cond(x.ravel()[0] < jnp.inf, f, lambda x: jnp.sum(x) * 0.0, x)
+    _close(case, jax.jit(jax.grad(branch))(x), expected)
+    batch = jnp.stack([x, x])
+    _close(case, jax.vmap(jax.grad(branch))(batch), jnp.stack([expected, expected]))
+    value, push = jax.linearize(f, x)
+    _close(case, (value, push(jnp.ones_like(x))), (f(x), jnp.sum(expected)))
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["Auto", "Explicit"])
+@pytest.mark.parametrize("case", FIRST_DIFFERENTIABLE, ids=str)
+def test_sharded_batches(case: Case, axis_type, rng) -> None:
+    f, x = _scalar(case, _arrays(case, rng))
+    batch = jnp.stack([x, _scalar(case, _arrays(case, rng))[1]])
+    expected = _loop(jax.grad(f), (batch,))
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(axis_type,))
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(batch, NamedSharding(mesh, P("b")))
+        if axis_type == AxisType.Auto:  # jax.numpy.linalg itself does not go through vmap on an Explicit mesh
+            _close(case, jax.jit(jax.vmap(jax.grad(f)))(sharded), expected)
+        mapped = jax.shard_map(jax.vmap(jax.grad(f)), mesh=mesh, in_specs=P("b"), out_specs=P("b"))
+        _close(case, jax.jit(mapped)(sharded), expected)
+        total = lambda X: jnp.sum(jax.shard_map(jax.vmap(f), mesh=mesh, in_specs=P("b"), out_specs=P("b"))(X))
+        _close(case, jax.jit(jax.grad(total))(sharded), expected)
+
+
+@pytest.mark.parametrize("case", [case for case in FIRST_DIFFERENTIABLE if len(case.differentiate) > 1], ids=str)
+def test_unsharded_operand_of_shard_map(case: Case, rng) -> None:
+    """An operand that all devices share: its gradient is the sum over the devices."""
+    one, other = _arrays(case, rng), _arrays(case, rng)
+    shared, second = case.differentiate[:2]
+    batch = jnp.stack([one[second], other[second]])
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))
+
+    def f(x, y):
+        args = list(one)
+        args[shared], args[second] = x, y
+        return sum(
+            jnp.sum(jnp.abs(leaf) ** 2) for leaf in case.viewed(*args) if jnp.issubdtype(leaf.dtype, jnp.inexact)
+        )
+
+    mapped = jax.shard_map(jax.vmap(f, in_axes=(None, 0)), mesh=mesh, in_specs=(P(), P("b")), out_specs=P("b"))
+    ours = jax.jit(jax.grad(lambda x: jnp.sum(mapped(x, batch))))(one[shared])
+    _close(case, ours, jax.grad(lambda x: f(x, batch[0]) + f(x, batch[1]))(one[shared]))
+
+
+@pytest.mark.parametrize("case", FIRST_CASES, ids=str)
+def test_export(case: Case, rng) -> None:
+    args = _arrays(case, rng)
+    f = jax.jit(lambda *x: case.viewed(*x))
+    restored = export.deserialize(export.export(f)(*args).serialize())
+    _close(case, restored.call(*args), f(*args))
+    if case.differentiate:
+        g, x = _scalar(case, args)
+        gradient = jax.jit(jax.grad(g))
+        _close(case, export.export(gradient)(x).call(x), gradient(x))
+
+
+@pytest.mark.parametrize("case", FIRST_CASES, ids=str)
+def test_traced_once(case: Case, rng) -> None:
+    args = _arrays(case, rng)
+    traced = jax.jit(chex.assert_max_traces(lambda *x: case.viewed(*x), n=1))
+    for _ in range(3):
+        traced(*args)
+    chex.clear_trace_counter()
+
+
+@pytest.mark.parametrize("case", FIRST_CASES, ids=str)
+def test_abstract_evaluation(case: Case, rng) -> None:
+    args = _arrays(case, rng)
+    shapes = jax.eval_shape(case, *args)
+    jax.tree.map(lambda x, y: np.testing.assert_equal((x.shape, x.dtype), (y.shape, y.dtype)), shapes, case(*args))
