@@ -90,7 +90,7 @@ def test_low_rank(dtype, rng):
         check(sum_of_squares, jnp.asarray(A.astype(dtype)), 2 * A.T, D, tolerance(dtype, n, 100))
         # the projector onto the range, P = A / tr A
         C = rng.standard_normal((n, n))
-        trace = np.trace(A)
+        trace = float(np.trace(A))
         right = (A / trace @ C.T + C.T @ A / trace - 2 * A @ C.T @ A / trace**2).T / trace
         onto_range = lambda A, limit, C: -spectral_projector(A, limit, C)
         weights = jnp.asarray(C.astype(dtype.replace("float32", "complex64").replace("float64", "complex128")))
