@@ -113,10 +113,3 @@ def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax
 def svdvals(A: jax.Array) -> jax.Array:
     """Descending singular values."""
     return lax_linalg.svd(A, full_matrices=False, compute_uv=False)
-
-
-def inverse(A: jax.Array) -> jax.Array:
-    """A^-1 from the LU factorisation; infinities and NaN if a pivot is zero."""
-    LU, _, permutation = lax_linalg.lu(A)
-    P = jax.nn.one_hot(permutation, A.shape[-1], dtype=A.dtype)
-    return solve_triangular(LU, solve_triangular(LU, P, lower=True, unit_diagonal=True), lower=False)

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, square_matrix
 from linalgx._core.errors import nan_where, not_finite
-from linalgx._core.matrix import H, T, diagonal, larger_of_pair, reciprocal_gaps
+from linalgx._core.matrix import H, T, diagonal, identity, larger_of_pair, reciprocal_gaps
 from linalgx._core.operation import Operation
 from linalgx._core.results import EigResult
 from linalgx._kernels import lapack
@@ -152,7 +152,7 @@ def _eigensystem(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def _with_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     l, V = lapack.eig(A)
-    return l, V, lapack.inverse(V)
+    return l, V, lapack.lu_solve(*lapack.lu_factor(V), identity(V), left=True, adjoint=False)
 
 
 def _largest_condition(W: jax.Array) -> jax.Array:

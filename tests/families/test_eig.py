@@ -83,11 +83,18 @@ def test_sums_over_repeated_eigenvalues(dtype, rng):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_low_rank(dtype, rng):
-    """LAPACK's eigenvectors of the eigenvalue zero may be parallel, although there are independent ones."""
-    for n in (3, 5, 9):
-        for _ in range(5):
-            A = np.outer(rng.standard_normal(n), rng.standard_normal(n)).astype(dtype)
-            check(sum_of_squares, jnp.asarray(A), 2 * A.T, rng.standard_normal((n, n)), tolerance(dtype, n, 1000))
+    """LAPACK's eigenvectors of the eigenvalue zero are parallel here, although there are independent ones."""
+    for A in (np.outer(np.ones(4), np.arange(1, 5)), np.ones((6, 6)), np.outer(np.arange(1, 7), np.arange(6, 0, -1))):
+        n = len(A)
+        D = rng.standard_normal((n, n))
+        check(sum_of_squares, jnp.asarray(A.astype(dtype)), 2 * A.T, D, tolerance(dtype, n, 100))
+        # the projector onto the range, P = A / tr A
+        C = rng.standard_normal((n, n))
+        trace = float(np.trace(A))
+        right = (A / trace @ C.T + C.T @ A / trace - 2 * A @ C.T @ A / trace**2).T / trace
+        onto_range = lambda A, limit, C: -spectral_projector(A, limit, C)
+        weights = jnp.asarray(C.astype(dtype.replace("float32", "complex64").replace("float64", "complex128")))
+        check(onto_range, jnp.asarray(A.astype(dtype)), right, D, tolerance(dtype, n, 1000), 0.5 * trace, weights)
 
 
 @pytest.mark.parametrize(
