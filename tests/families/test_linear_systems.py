@@ -40,9 +40,8 @@ def test_singular_members_alone_have_no_inverse(rng) -> None:
     assert info.tolist() == [0, 2, 2, 0]
     assert _bad(inverse) == [False, True, True, True]
     gradient = jax.grad(lambda a: jnp.sum(jnp.nan_to_num(linalgx.inv(a))))(A)
-    np.testing.assert_allclose(
-        gradient[0], -np.linalg.inv(A[0]).T @ np.ones((3, 3)) @ np.linalg.inv(A[0]).T, atol=1e-12
-    )
+    X = np.linalg.inv(A[0])
+    np.testing.assert_allclose(gradient[0], -X.T @ np.ones((3, 3)) @ X.T, atol=tolerance("float64", 3, 10))
 
 
 def test_gradient_of_a_solution_with_a_bad_member(rng) -> None:
@@ -107,11 +106,8 @@ def test_scales(scale, rng) -> None:
     A = well_conditioned(rng, "float64", 4, 4)
     rtol = tolerance("float64", 4, 10)
     np.testing.assert_allclose(linalgx.inv(jnp.asarray(scale * A)) * scale, np.linalg.inv(A), atol=rtol)
-    np.testing.assert_allclose(
-        linalgx.solve(jnp.asarray(scale * A), scale * jnp.ones(4)),
-        A.T @ np.linalg.solve(A @ A.T, A @ np.linalg.solve(A, np.ones(4))),
-        atol=rtol,
-    )
+    x = linalgx.solve(jnp.asarray(scale * A), scale * jnp.ones(4))
+    np.testing.assert_allclose(x, np.linalg.solve(A, np.ones(4)), atol=rtol)
 
 
 def test_tensors(rng) -> None:
@@ -129,4 +125,4 @@ def test_torch_agrees(rng) -> None:
     (torch.linalg.solve(a, b, left=False).abs() ** 2).sum().backward()
     loss = lambda a, b: jnp.sum(jnp.abs(linalgx.solve(a, b, left=False)) ** 2)
     for ours, theirs in zip(jax.grad(loss, (0, 1))(jnp.asarray(A), jnp.asarray(B)), (a, b), strict=True):
-        np.testing.assert_allclose(np.conj(ours), theirs.grad.numpy(), atol=tolerance("float64", 4, 100))
+        np.testing.assert_allclose(np.conj(ours), theirs.grad.resolve_conj().numpy(), atol=tolerance("float64", 4, 100))

@@ -76,7 +76,7 @@ def _central(f, A, D, h=1e-6):
 
 @pytest.mark.parametrize("shape", [(3, 3), (2, 4)], ids=str)
 def test_derivative_where_the_last_pivot_is_zero(shape, rng) -> None:
-    A = np.array([[4.0, 1, 2], [2, 3, 1], [6, 4, 3]])
+    A = np.array([[4.0, 1, 5], [2, 3, 5], [6, 1, 7]])
     A = jnp.asarray(A if shape == (3, 3) else np.array([[4.0, 1, 2, 3], [2, 0.5, 1, 2]]))
     D = jnp.asarray(general(rng, "float64", *shape))
     f = lambda a: linalgx.lu_factor(a).LU
@@ -117,7 +117,7 @@ def test_torch_agrees(rng) -> None:
 
         np.testing.assert_array_equal(linalgx.lu(jnp.asarray(A)).P, P.detach().numpy())
         np.testing.assert_allclose(
-            np.conj(jax.grad(f)(jnp.asarray(A))), x.grad.numpy(), atol=tolerance("float64", 5, 100)
+            np.conj(jax.grad(f)(jnp.asarray(A))), x.grad.resolve_conj().numpy(), atol=tolerance("float64", 5, 100)
         )
         LU, pivots = torch.linalg.lu_factor(torch.tensor(A))
         ours = linalgx.lu_factor(jnp.asarray(A))
