@@ -420,7 +420,8 @@ def _weight(sign: jax.Array, sign_bar: jax.Array | None, logabsdet_bar: jax.Arra
     """What the inverse is multiplied with in A_bar."""
     weight = jnp.zeros_like(sign) if logabsdet_bar is None else logabsdet_bar.astype(sign.dtype)
     if sign_bar is not None and jnp.iscomplexobj(sign):
-        weight = weight - 1j * jnp.imag(jnp.conj(sign_bar) * sign)
+        turn = jnp.imag(jnp.conj(sign_bar) * sign)
+        weight = weight - lax.complex(jnp.zeros_like(turn), turn)
     return weight
 
 
