@@ -9,50 +9,46 @@ import numpy as np
 import pytest
 
 import linalgx
-from linalgx._core.operation import Operation
 from tests.operations.case import assert_close, tolerance
 from tests.operations.inputs import general, unitary, well_conditioned, with_singular_values
 from tests.operations.norms import MATRIX_ORDERS, VECTOR_ORDERS, away_from_kinks
 
 INF = np.inf
 SMOOTH_ORDERS = [ord for ord in VECTOR_ORDERS if ord]
-SCALES = [("float64", 1e200), ("float64", 1e-200), ("float64", 1e-300), ("float32", 1e30), ("float32", 1e-30)]
-scales = pytest.mark.parametrize(("dtype", "scale"), SCALES, ids=str)
+SCALES = {"float32": [1e-30, 1.0, 1e30], "float64": [1e-300, 1e-200, 1.0, 1e200], "complex128": [1e-200, 1.0, 1e200]}
 
 
-def _nestings(f, x):
-    """All second derivatives of f as matrices, by every nesting of the modes."""
+def _nestings(f):
+    """All second derivatives of f as matrices, by every nesting of the modes, in one compiled function."""
     modes = {"fwd": jax.jacfwd, "rev": jax.jacrev}
-    return {f"{a}({b})": modes[a](modes[b](f))(x) for a in modes for b in modes}
+    return jax.jit(lambda x: {f"{a}({b})": modes[a](modes[b](f))(x) for a in modes for b in modes})
 
 
 # --- vectors: values
 
 
-@scales
+@pytest.mark.parametrize("dtype", SCALES)
 @pytest.mark.parametrize("ord", VECTOR_ORDERS)
-@pytest.mark.parametrize("kind", ["real", "complex"])
-def test_value_and_gradient_at_every_scale(ord, kind, dtype, scale, rng) -> None:
-    dtype = dtype if kind == "real" else {"float32": "complex64", "float64": "complex128"}[dtype]
-    x = jnp.asarray(away_from_kinks(rng, dtype, 4))
-    f = lambda x: linalgx.vector_norm(x, ord=ord)
-    value, gradient = jax.value_and_grad(f)(x)
-    scaled_value, scaled_gradient = jax.value_and_grad(f)(x * scale)
-    exact = value if ord == 0 else value * scale
-    assert_close(scaled_value, exact, tolerance(dtype, 4, 10))
-    assert_close(scaled_gradient, gradient, tolerance(dtype, 4, 10))
+def test_value_and_gradient_at_every_scale(ord, dtype, rng) -> None:
+    x = away_from_kinks(rng, dtype, 4)
+    scales = np.asarray(SCALES[dtype], np.finfo(dtype).dtype)
+    batch = jnp.asarray(scales[:, None] * x)
+    values, pull = jax.vjp(lambda batch: linalgx.vector_norm(batch, ord=ord, axis=-1), batch)
+    (gradients,) = pull(jnp.ones_like(values))
+    value, gradient = jax.value_and_grad(lambda x: linalgx.vector_norm(x, ord=ord))(jnp.asarray(x))
+    for i, scale in enumerate(scales):
+        assert_close(values[i], value if ord == 0 else value * scale, tolerance(dtype, 4, 10))
+        assert_close(gradients[i], gradient, tolerance(dtype, 4, 10))
 
 
-@scales
-def test_hessian_at_every_scale(dtype, scale, rng) -> None:
-    x = jnp.asarray(away_from_kinks(rng, dtype, 3))
-    for ord in (2, 3, 4):
-        f = lambda x, ord=ord: linalgx.vector_norm(x, ord=ord)
-        expected = jax.hessian(f)(x)
-        if not np.all(np.isfinite(np.float32(1 / scale) if dtype == "float32" else 1 / scale)):
-            continue
-        for name, hessian in _nestings(f, x * scale).items():
-            assert_close(hessian * scale, expected, tolerance(dtype, 4, 10), name)
+@pytest.mark.parametrize("ord", [1.5, 2])
+def test_hessian_at_every_scale(ord, rng) -> None:
+    x = jnp.asarray(away_from_kinks(rng, "float64", 3))
+    nestings = _nestings(lambda x: linalgx.vector_norm(x, ord=ord))
+    expected = nestings(x)["fwd(rev)"]
+    for scale in (1e200, 1.0, 1e-200):
+        for name, hessian in nestings(x * scale).items():
+            assert_close(hessian * scale, expected, tolerance("float64", 4, 10), name)
 
 
 def test_far_apart_elements_against_mpmath() -> None:
@@ -119,10 +115,16 @@ def test_everything_is_zero_at_zero(ord, dtype) -> None:
     value, gradient = jax.value_and_grad(f)(zero)
     assert value == 0
     assert jnp.all(gradient == 0)
-    if dtype != "complex128":
-        assert all(jnp.all(hessian == 0) for hessian in _nestings(f, zero).values())
-        assert jnp.all(jax.grad(lambda x: f(x) ** 2)(zero) == 0)
-        assert jnp.all(jax.jacfwd(jax.hessian(f))(zero) == 0)
+    if dtype == "float64":
+        assert jnp.all(jax.hessian(f)(zero) == 0)
+
+
+def test_every_nesting_is_zero_at_zero() -> None:
+    f = lambda x: linalgx.vector_norm(x)
+    zero = jnp.zeros(3)
+    assert all(jnp.all(hessian == 0) for hessian in _nestings(f)(zero).values())
+    assert jnp.all(jax.grad(lambda x: f(x) ** 2)(zero) == 0)
+    assert jnp.all(jax.jit(jax.jacfwd(jax.hessian(f)))(zero) == 0)
 
 
 @pytest.mark.parametrize("ord", SMOOTH_ORDERS)
@@ -137,8 +139,7 @@ def test_a_zero_element_spoils_nothing(ord) -> None:
     else:
         others = lambda y: linalgx.vector_norm(y, ord=ord)
         assert_close(gradient[::2], jax.grad(others)(x[::2]), tolerance("float64", 3))
-    for hessian in _nestings(f, x).values():
-        assert jnp.all(jnp.isfinite(hessian))
+    assert jnp.all(jnp.isfinite(jax.jit(jax.hessian(f))(x)))
 
 
 def test_even_orders_are_smooth_at_a_zero_element() -> None:
@@ -185,35 +186,35 @@ def test_distances_in_a_cloud_of_points(rng) -> None:
 
 
 @pytest.mark.parametrize("ord", MATRIX_ORDERS)
-@pytest.mark.parametrize("scale", [1e200, 1e-200])
-def test_matrix_norms_at_every_scale(ord, scale, rng) -> None:
+def test_matrix_norms_at_every_scale(ord, rng) -> None:
     A = jnp.asarray(well_conditioned(rng, "float64", 3, 4))
-    f = lambda A: linalgx.matrix_norm(A, ord=ord)
-    (value, gradient), (scaled, scaled_gradient) = (jax.value_and_grad(f)(B) for B in (A, A * scale))
-    assert_close(scaled, value * scale, tolerance("float64", 4, 10))
-    assert_close(scaled_gradient, gradient, tolerance("float64", 4, 100))
+    f = jax.jit(jax.value_and_grad(lambda A: linalgx.matrix_norm(A, ord=ord)))
+    value, gradient = f(A)
+    for scale in (1e200, 1e-200):
+        scaled, scaled_gradient = f(A * scale)
+        assert_close(scaled, value * scale, tolerance("float64", 4, 10))
+        assert_close(scaled_gradient, gradient, tolerance("float64", 4, 100))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
 @pytest.mark.parametrize("gap", [0.0, 1e-12, 1e-6, 0.1])
-@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
-def test_spectral_norms_share_ties(dtype, gap, scale, rng) -> None:
+def test_spectral_norms_share_ties(dtype, gap, rng) -> None:
     eps = float(jnp.finfo(dtype).eps)
     values = np.array([2 + gap, 2.0, 1.0 + gap, 1.0])
     U, V = unitary(rng, dtype, 5)[:, :4], unitary(rng, dtype, 4)
-    A = jnp.asarray(((U * values) @ V.conj().T * scale).astype(dtype))
+    scales = np.array([1e-8, 1.0, 1e8])
+    A = jnp.asarray((scales[:, None, None] * ((U * values) @ V.conj().T)).astype(dtype))
     # to rounding, a tie is a tie; above, the rounding of the vectors is that of A divided by the gap
     tied = gap < 4 * eps
     if not tied and gap < 100 * eps:
         pytest.skip("neither a tie nor a gap that can be seen in this precision")
-    for ord, weights in (
-        (2, [0.5, 0.5, 0, 0] if tied else [1, 0, 0, 0]),
-        (-2, [0, 0, 0.5, 0.5] if tied else [0, 0, 0, 1]),
-    ):
+    largest, smallest = ([0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]) if tied else ([1, 0, 0, 0], [0, 0, 0, 1])
+    for ord, weights in ((2, largest), (-2, smallest)):
         f = lambda A, ord=ord: linalgx.matrix_norm(A, ord=ord)
-        expected = (U * weights) @ V.conj().T
-        assert_close(jnp.conj(jax.grad(f)(A)), expected.astype(dtype), tolerance(dtype, 5, 10 if tied else 10 / gap))
-        np.testing.assert_allclose(f(A), scale * values[0 if ord == 2 else -1], rtol=tolerance(dtype, 5))
+        expected = ((U * np.array(weights)) @ V.conj().T).astype(dtype)
+        gradient = jnp.conj(jax.grad(lambda A, f=f: f(A).sum())(A))
+        assert_close(gradient, np.stack([expected] * 3), tolerance(dtype, 5, 10 if tied else 10 / gap))
+        np.testing.assert_allclose(f(A), scales * values[0 if ord == 2 else -1], rtol=tolerance(dtype, 5))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
@@ -266,7 +267,7 @@ def test_nan_in_one_matrix_spoils_it_alone(ord, rng) -> None:
 
 def test_norm_takes_matrices_from_any_two_axes(rng) -> None:
     x = general(rng, "complex128", 2, 3, 4)
-    for axes in ((0, 1), (1, 0), (-1, 0), (2, 1)):
+    for axes in ((1, 0), (-1, 0)):
         for ord in MATRIX_ORDERS:
             ours = linalgx.norm(jnp.asarray(x), ord, axes)
             assert_close(ours, np.linalg.norm(x, ord, axes), tolerance("float64", 4, 10), f"{ord} {axes}")
@@ -282,7 +283,7 @@ def test_norm_of_scalars_and_one_axis_in_a_tuple() -> None:
 # --- condition and rank
 
 
-@pytest.mark.parametrize("p", [None, *MATRIX_ORDERS])
+@pytest.mark.parametrize("p", MATRIX_ORDERS)
 def test_condition_of_singular_members(p, rng) -> None:
     A = well_conditioned(rng, "float64", 2, 2)
     batch = jnp.asarray(np.stack([A, np.diag([1.0, 0.0]), np.zeros((2, 2)), np.full((2, 2), np.nan)]))
@@ -294,14 +295,15 @@ def test_condition_of_singular_members(p, rng) -> None:
     assert not jnp.any(jnp.isfinite(gradient[2]))
 
 
-@pytest.mark.parametrize("p", [None, *MATRIX_ORDERS])
-@pytest.mark.parametrize("scale", [1e-150, 1e150])
-def test_condition_has_no_scale(p, scale, rng) -> None:
+@pytest.mark.parametrize("p", MATRIX_ORDERS)
+def test_condition_has_no_scale(p, rng) -> None:
     A = jnp.asarray(well_conditioned(rng, "float64", 3, 3))
-    f = lambda A: linalgx.cond(A, p)
-    (value, gradient), (scaled, scaled_gradient) = (jax.value_and_grad(f)(B) for B in (A, A * scale))
-    assert_close(scaled, value, tolerance("float64", 3, 100))
-    assert_close(scaled_gradient * scale, gradient, tolerance("float64", 3, 1000))
+    f = jax.jit(jax.value_and_grad(lambda A: linalgx.cond(A, p)))
+    value, gradient = f(A)
+    for scale in (1e-150, 1e150):
+        scaled, scaled_gradient = f(A * scale)
+        assert_close(scaled, value, tolerance("float64", 3, 100))
+        assert_close(scaled_gradient * scale, gradient, tolerance("float64", 3, 1000))
 
 
 def test_condition_is_one_where_all_singular_values_tie(rng) -> None:
@@ -313,13 +315,13 @@ def test_condition_is_one_where_all_singular_values_tie(rng) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
-@pytest.mark.parametrize("rank", [0, 1, 2, 3])
-@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
-def test_rank(dtype, rank, scale, rng) -> None:
-    A = with_singular_values(rng, dtype, 4, 3, np.linspace(2, 1, 3)[:rank]) * np.asarray(scale, dtype)
-    square = A @ A.conj().T
-    assert linalgx.matrix_rank(jnp.asarray(A)) == rank
-    assert linalgx.matrix_rank(jnp.asarray(square), hermitian=True) == rank
+def test_rank_at_every_scale(dtype, rng) -> None:
+    values = np.linspace(2, 1, 3)
+    A = np.stack([with_singular_values(rng, dtype, 4, 3, values[:rank]) for rank in range(4)])
+    A = A * np.array([1e-8, 1, 1e8]).astype(dtype)[:, None, None, None]
+    ranks = np.broadcast_to(np.arange(4), (3, 4))
+    np.testing.assert_array_equal(linalgx.matrix_rank(jnp.asarray(A)), ranks)
+    np.testing.assert_array_equal(linalgx.matrix_rank(jnp.asarray(A @ A.conj().mT), hermitian=True), ranks)
 
 
 def test_rank_tolerances_as_torch_has_them() -> None:
@@ -345,7 +347,7 @@ def test_rank_of_what_is_no_matrix_of_numbers() -> None:
 
 
 def test_rank_costs_no_singular_vectors_under_differentiation() -> None:
-    jaxpr = str(jax.make_jaxpr(jax.grad(lambda A: linalgx.matrix_rank(A) * A.sum()))(jnp.eye(2)))
+    jaxpr = str(jax.make_jaxpr(jax.grad(lambda A: linalgx.matrix_rank(A).astype(A.dtype) * A.sum()))(jnp.eye(2)))
     assert "linalgx_svdvals" in jaxpr
     assert "linalgx_svd[" not in jaxpr
 
@@ -353,7 +355,7 @@ def test_rank_costs_no_singular_vectors_under_differentiation() -> None:
 # --- torch, where it is right
 
 
-@pytest.mark.parametrize("p", [None, 2, -2, "nuc"])
+@pytest.mark.parametrize("p", [2, -2, "nuc"])
 def test_torch_agrees_on_cond(p, rng) -> None:
     torch = pytest.importorskip("torch")
     A = well_conditioned(rng, "float64", 3, 3)
@@ -365,20 +367,13 @@ def test_torch_agrees_on_cond(p, rng) -> None:
 
 
 @pytest.mark.parametrize("ord", VECTOR_ORDERS)
-@pytest.mark.parametrize("x", [[2.0, -2.0, 1.0], [0.0, 3.0, -1.0], [0.0, 0.0, 0.0]], ids=str)
-def test_torch_agrees_on_subgradients(ord, x) -> None:
+def test_torch_agrees_on_subgradients(ord) -> None:
     torch = pytest.importorskip("torch")
-    theirs = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-    value = torch.linalg.vector_norm(theirs, ord)
-    ours, gradient = jax.value_and_grad(lambda x: linalgx.vector_norm(x, ord=ord))(jnp.array(x))
-    assert_close(ours, value.detach().numpy(), tolerance("float64", 3))
+    x = np.array([[2.0, -2.0, 1.0], [0.0, 3.0, -1.0], [0.0, 0.0, 0.0]])
+    theirs = torch.tensor(x, requires_grad=True)
+    value = torch.linalg.vector_norm(theirs, ord, dim=-1)
+    f = lambda x: linalgx.vector_norm(x, ord=ord, axis=-1)
+    assert_close(f(jnp.asarray(x)), value.detach().numpy(), tolerance("float64", 3))
     if ord:
-        value.backward()
-        assert_close(gradient, theirs.grad.numpy(), tolerance("float64", 3))
-
-
-def test_nothing_here_is_an_operation_without_rules() -> None:
-    import linalgx.norms
-
-    operations = [x for x in vars(linalgx.norms).values() if isinstance(x, Operation)]
-    assert all(hasattr(operation, "jvp") for operation in operations)
+        value.sum().backward()
+        assert_close(jax.grad(lambda x: f(x).sum())(jnp.asarray(x)), theirs.grad.numpy(), tolerance("float64", 3))

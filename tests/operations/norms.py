@@ -97,6 +97,7 @@ CASES = [
             lambda rng, d: (np.zeros((0, 3), d),),
             lambda x: np.zeros(()),
             {"ord": ord},
+            differentiate=(0,) if ord == 2 else (),
         )
         for ord in ("fro", "nuc", 1, 2, INF)
     ),
@@ -132,6 +133,7 @@ CASES = [
             lambda rng, d: (away_from_kinks(rng, d, 3, 2, 4),),
             lambda x, ord=ord: np.linalg.norm(x, ord, axis=(2, 0), keepdims=True),
             {"ord": ord, "axis": (2, 0), "keepdims": True},
+            differentiate=(0,) if ord in (None, -1, 2) else (),
             batchable=False,
         )
         for ord in (None, *MATRIX_ORDERS)

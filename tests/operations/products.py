@@ -219,7 +219,7 @@ CASES = [
             condition=1000.0,
             derivative_condition=1e4,
         )
-        for n in (0, 1, 2, 3, 7, -1, -2, -3)
+        for n in (0, 1, 3, 6, -1, -2)
     ),
     Case("matrix_power", "0 x 0", lambda rng, d: (np.zeros((0, 0), d),), lambda a: a, {"n": 3}),
 ]
