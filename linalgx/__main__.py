@@ -203,7 +203,7 @@ def _torch_gradient(f: Callable[..., Any], A: np.ndarray, W: np.ndarray) -> dict
         return {}
     a = torch.tensor(A, requires_grad=True)
     f(torch.linalg, a, torch.tensor(W)).backward()
-    return {"torch.linalg": a.grad.numpy()}
+    return {"torch.linalg": np.asarray(a.grad)}
 
 
 if __name__ == "__main__":
