@@ -28,9 +28,9 @@ def main() -> None:
     except ImportError:
         sys.exit("the tour prints with rich: pip install 'linalgx[demo]'")
     jax.config.update("jax_enable_x64", True)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     for part in (_show_machine, _show_classic_sampler, _show_monte_carlo, _show_degenerate_gradients):
-        console.rule(f"[bold]{part.__doc__}", align="left")
+        console.rule(str(part.__doc__), align="left", style="bold")
         part(console)
         console.print()
 
@@ -60,7 +60,7 @@ def _show_classic_sampler(console: Any) -> None:
         ("prod(diag(cholesky(sigma))) ", by_cholesky),
     ):
         value = float(function(sigma))
-        console.print(f"{name}   = {value:.15f}   {1e6 * _median_seconds(function, sigma):6.1f} us a call under jit")
+        console.print(f"{name}   = {value:.15g}    {1e6 * _median_seconds(function, sigma):6.1f} us a call under jit")
     _, pull = jax.vjp(linalgx.inv, jnp.array([[1.0, 2.0], [3.0, 4.0]]))
     (cotangent,) = pull(jnp.ones((2, 2)))
     console.print(f"vjp of inv at [[1, 2], [3, 4]] with ones = {np.asarray(cotangent).round(12).tolist()}")
@@ -100,18 +100,18 @@ def _show_monte_carlo(console: Any) -> None:
 
 def _measured_apart(side: str, on_progress: Callable[[], None]) -> float | None:
     """Nanoseconds per matrix, measured in another process; None if that stops answering."""
+    # from the module by its name: a child process cannot find a function of __main__
+    from linalgx.__main__ import _measure
+
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(side, sender), daemon=True)
     process.start()
     sender.close()
     times: list[float] = []
-    try:
-        while len(times) <= REPEATS and receiver.poll(TIME_LIMIT):
-            times.append(receiver.recv())
-            on_progress()
-    except EOFError:
-        pass
+    while len(times) <= REPEATS and receiver.poll(TIME_LIMIT):
+        times.append(receiver.recv())
+        on_progress()
     process.kill()
     # the first call compiles
     return 1e9 * statistics.median(times[1:]) / BATCH if len(times) > REPEATS else None
@@ -192,7 +192,7 @@ def _print_gradients(console: Any, f: Callable[..., Any], A: np.ndarray, W: np.n
         gradients[module.__name__] = np.asarray(jax.grad(partial(f, module))(jnp.asarray(A), jnp.asarray(W)))
     gradients |= _torch_gradient(f, A, W)
     for name, gradient in gradients.items():
-        console.print(f"  {name:18} {gradient.round(6).tolist()}")
+        console.print(f"  {name:18} {(gradient.round(6) + 0.0).tolist()}")
 
 
 def _torch_gradient(f: Callable[..., Any], A: np.ndarray, W: np.ndarray) -> dict[str, np.ndarray]:
