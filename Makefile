@@ -1,5 +1,5 @@
 # make demo    environment, install, a tour of the package on this machine
-# make test    install what the tests need, and run them all
+# make test    install what the tests need, and run them (make test-all: the slow ones, too)
 # make lint    ruff, mypy, import-linter
 # PYTHON=python3.13 VENV=.venv313 make test    the same on another Python (and the newest jax for it)
 
@@ -8,17 +8,20 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n auto
 
-.PHONY: demo test test-fast coverage lint format clean
+.PHONY: demo test test-all test-fast coverage lint format clean
 .SECONDARY:
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m linalgx
 
 test: $(VENV)/.test
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.test
 	$(PYTEST)
 
 test-fast: $(VENV)/.test
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" tests/test_values.py tests/test_transforms.py tests/test_docstrings.py tests/test_public_api.py
 
 coverage: $(VENV)/.test
 	$(PYTEST) --cov=linalgx --cov-report=term-missing

@@ -10,6 +10,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
 
 
+@pytest.fixture(autouse=True)
+def _quick_compilation(request: pytest.FixtureRequest):
+    """The derivative table is thousands of small programs: most of its time would go into optimising them."""
+    quick = request.path.name == "test_derivatives.py"
+    jax.config.update("jax_disable_most_optimizations", quick)
+
+
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded by the name of the test: the same numbers in every run and in every order."""

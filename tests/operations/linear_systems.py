@@ -131,7 +131,7 @@ CASES = [
     Case(
         "tensorsolve",
         "axes",
-        lambda rng, d: (_tensor(3, 6, 2)(rng, d), general(rng, d, 6)),
+        lambda rng, d: (np.moveaxis(_tensor(6, 3, 2)(rng, d), 0, 1), general(rng, d, 6)),
         lambda a, b: np.linalg.tensorsolve(a, b, axes=(0, 2)),
         {"axes": (0, 2)},
         differentiate=(0, 1),
@@ -140,7 +140,7 @@ CASES = [
     Case(
         "tensorsolve",
         "axes from the end",
-        lambda rng, d: (_tensor(3, 6, 2)(rng, d), general(rng, d, 6)),
+        lambda rng, d: (np.moveaxis(_tensor(6, 3, 2)(rng, d), 0, 1), general(rng, d, 6)),
         lambda a, b: np.linalg.tensorsolve(a, b, axes=(2, 0)),
         {"axes": (-1, -3)},
         differentiate=(0, 1),
