@@ -12,9 +12,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 @pytest.fixture(autouse=True)
 def _quick_compilation(request: pytest.FixtureRequest):
-    """The derivative table is thousands of small programs: most of its time would go into optimising them."""
-    quick = request.path.name == "test_derivatives.py"
-    jax.config.update("jax_disable_most_optimizations", quick)
+    """Thousands of small programs: most of their time would go into optimising them. A test may ask for that."""
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
 
 
 @pytest.fixture
