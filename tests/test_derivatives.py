@@ -70,7 +70,7 @@ def _scalar(case: Case, args, weights):
         for i, x in zip(case.differentiate, moving, strict=True):
             full[i] = x
         leaves = [leaf for leaf in case.viewed(*full) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-        return sum(jnp.sum(jnp.real(w * x) + 0.1 * jnp.abs(x) ** 2) for w, x in zip(weights, leaves, strict=True))
+        return sum(jnp.sum(jnp.real(w * x + 0.1 * x * jnp.conj(x))) for w, x in zip(weights, leaves, strict=True))
 
     return f
 
