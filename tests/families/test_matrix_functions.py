@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -13,23 +12,9 @@ import linalgx
 from linalgx.matrix_functions import matrix_exp_p
 from tests.operations.case import assert_close, tolerance
 from tests.operations.inputs import general
+from tests.operations.matrix_functions import exact
 
 NORMS = [0.0, 1e-8, 1e-3, 0.3, 1.0, 3.0, 5.3, 7.5, 10.6, 30.0, 300.0]
-
-
-def exact(A: np.ndarray) -> np.ndarray:
-    """exp(A) by the Taylor series in 60 digits, after a scaling that leaves the norm below 1/8."""
-    with mpmath.workdps(60):
-        halvings = max(0, int(np.ceil(np.log2(np.linalg.norm(A, 1) + 1e-300)))) + 3
-        X = mpmath.matrix(A.tolist()) / mpmath.mpf(2) ** halvings
-        term = total = mpmath.eye(len(A))
-        for k in range(1, 35):
-            term = term * X / k
-            total = total + term
-        for _ in range(halvings):
-            total = total * total
-        kind = complex if np.iscomplexobj(A) else float
-        return np.array([[kind(x) for x in row] for row in total.tolist()])
 
 
 def _kinds(rng, norm: float) -> dict[str, np.ndarray]:
