@@ -70,6 +70,7 @@ def test_after_is_the_second_argument() -> None:
     np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(after(x, Y)))(X), 0)
 
 
+@pytest.mark.optimized
 def test_a_is_factored_once_however_often_it_is_differentiated(rng) -> None:
     A, b = jnp.asarray(well_conditioned(rng, "float64", 4, 4)), jnp.ones(4)
     gradient = jax.grad(lambda a: jnp.sum(linalgx.solve(a, b) ** 2))

@@ -296,6 +296,7 @@ def test_product_with_q_is_linear_in_the_matrix(rng) -> None:
 # --- what is not used costs nothing
 
 
+@pytest.mark.optimized
 def _count(f, A):
     text = jax.jit(f).lower(A).compile().as_text()
     calls = ("dot(", "trsm_ffi", "geqrf_ffi", "orgqr_ffi")
