@@ -296,7 +296,6 @@ def test_product_with_q_is_linear_in_the_matrix(rng) -> None:
 # --- what is not used costs nothing
 
 
-@pytest.mark.optimized
 def _count(f, A):
     text = jax.jit(f).lower(A).compile().as_text()
     calls = ("dot(", "trsm_ffi", "geqrf_ffi", "orgqr_ffi")
@@ -304,6 +303,7 @@ def _count(f, A):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="counts LAPACK's calls")
+@pytest.mark.optimized
 @pytest.mark.parametrize("shape", [(24, 12), (16, 16), (12, 24)], ids=str)
 def test_cost_of_a_gradient(shape, rng) -> None:
     """One factorisation, one triangular solve, three products; two if Q or R is not used."""
