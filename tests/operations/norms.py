@@ -17,6 +17,17 @@ def away_from_kinks(rng, dtype, *shape):
     return (phases / np.abs(phases) * moduli).astype(dtype)
 
 
+def _separated_sums(rng, dtype, m, n):
+    """No zeros, and the sums of the moduli of rows and of columns well apart."""
+    return (away_from_kinks(rng, dtype, m, n) * np.outer(4.0 ** np.arange(m), 4.0 ** np.arange(n))).astype(dtype)
+
+
+def _for_order(ord, m, n):
+    """Inputs at which the matrix norm of this order is smooth."""
+    generate = _separated_sums if ord in (1, -1, INF, -INF) else well_conditioned
+    return lambda rng, d: (generate(rng, d, m, n),)
+
+
 def _nuclear_condition(x):
     s = np.linalg.svd(x, compute_uv=False)
     return s.sum() * (1 / s).sum()
@@ -75,7 +86,7 @@ CASES = [
         Case(
             "matrix_norm",
             f"ord = {ord}",
-            lambda rng, d, shape=shape: (well_conditioned(rng, d, *shape),),
+            _for_order(ord, *shape),
             lambda x, ord=ord: np.linalg.norm(x, ord),
             {"ord": ord},
         )
