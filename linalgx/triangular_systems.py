@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_arrays, linear_system, public, require_matrix
-from linalgx._core.matrix import H, diagonal, from_diagonal
+from linalgx._core.matrix import H, after, diagonal, from_diagonal
 from linalgx._core.operation import Operation
 from linalgx._kernels import lapack
 
@@ -80,19 +80,21 @@ def _fwd(A, B, **options):
 
 def _bwd(residuals, X_bar, *, lower, left, unit_diagonal, adjoint):
     A, X = residuals
-    B_bar = solve_triangular_p(A, X_bar, lower=lower, left=left, unit_diagonal=unit_diagonal, adjoint=not adjoint)
+    B_bar = solve_triangular_p(
+        A, after(X, X_bar), lower=lower, left=left, unit_diagonal=unit_diagonal, adjoint=not adjoint
+    )
     A_bar = -B_bar @ H(X) if left else -H(X) @ B_bar
     return _triangle(H(A_bar) if adjoint else A_bar, lower, unit_diagonal), B_bar
 
 
 def _jvp(residuals, dA, dB, *, lower, left, unit_diagonal, adjoint):
     A, X = residuals
-    moved = dB
+    moved = None if dB is None else after(X, dB)
     if dA is not None:
         dA = _triangle(dA, lower, unit_diagonal)
         dA = H(dA) if adjoint else dA
         through_A = dA @ X if left else X @ dA
-        moved = -through_A if dB is None else dB - through_A
+        moved = -through_A if moved is None else moved - through_A
     return solve_triangular_p(A, moved, lower=lower, left=left, unit_diagonal=unit_diagonal, adjoint=adjoint)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_arrays, linear_system, public, require_matrix, square_matrix
-from linalgx._core.matrix import H, hermitian_from_triangle, hermitian_part, identity, lower_half
+from linalgx._core.matrix import H, after, hermitian_from_triangle, hermitian_part, identity, lower_half
 from linalgx._core.operation import Operation
 from linalgx._core.results import CholeskyExResult
 from linalgx._kernels import elimination, lapack
@@ -223,18 +223,18 @@ def _cholesky_solve_fwd(L, B):
 
 def _cholesky_solve_bwd(residuals, X_bar):
     L, X = residuals
-    B_bar = cholesky_solve_p(L, X_bar)
+    B_bar = cholesky_solve_p(L, after(X, X_bar))
     L_bar = -jnp.tril(B_bar @ (H(X) @ jnp.tril(L)) + X @ (H(B_bar) @ jnp.tril(L)))
     return L_bar, B_bar
 
 
 def _cholesky_solve_jvp(residuals, dL, dB):
     L, X = residuals
-    moved = dB
+    moved = None if dB is None else after(X, dB)
     if dL is not None:
         dL, L0 = jnp.tril(dL), jnp.tril(L)
         through_L = dL @ (H(L0) @ X) + L0 @ (H(dL) @ X)
-        moved = -through_L if dB is None else dB - through_L
+        moved = -through_L if moved is None else moved - through_L
     return cholesky_solve_p(L, moved)
 
 
