@@ -189,7 +189,8 @@ def test_the_solution_is_linear_in_b(rng):
 
 
 def test_hilbert_matrix_to_high_precision():
-    mpmath = pytest.importorskip("mpmath")
+    import mpmath
+
     a = 1 / (np.arange(6)[:, None] + np.arange(4)[None, :] + 1.0)
     b = np.arange(6) + 1.0
     with mpmath.workdps(60):

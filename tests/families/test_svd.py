@@ -189,7 +189,8 @@ def test_hermitian_with_a_zero_eigenvalue_and_signs(rng):
 
 @pytest.mark.parametrize("n", [6, 9])
 def test_singular_values_of_the_hilbert_matrix(n):
-    mpmath = pytest.importorskip("mpmath")
+    import mpmath
+
     a = 1 / (np.arange(n)[:, None] + np.arange(n)[None, :] + 1.0)
     with mpmath.workdps(50):
         exact = [float(x) for x in mpmath.svd_r(mpmath.matrix(a.tolist()), compute_uv=False)]
