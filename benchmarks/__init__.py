@@ -1,1 +1,1 @@
-"""Measurements of linalgx beside its peers: ``python -m benchmarks costs``, ``python -m benchmarks overhead``."""
+"""Measurements of linalgx beside its peers: ``python -m benchmarks costs | overhead | small | crossovers``."""

@@ -1,57 +1,46 @@
-"""``python -m benchmarks NAME [--out DIR]``: measure, print a table, and with ``--out`` write it there as JSON."""
+"""``python -m benchmarks NAME``: measure and print a table; with ``--out DIR``, write it there as JSON, and plots."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import pathlib
-import platform
-from typing import Any
+from collections.abc import Sequence
+from types import ModuleType
 
 import jax
-import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks import costs, overhead
+from benchmarks import costs, crossovers, overhead, report, small
 
-BENCHMARKS = {"costs": costs, "overhead": overhead}
+TABLES = {"costs": costs, "overhead": overhead}
+WITH_OPTIONS = {"small": small, "crossovers": crossovers}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=BENCHMARKS, help="; ".join(f"{k}: {m.__doc__}" for k, m in BENCHMARKS.items()))
-    parser.add_argument("--out", type=pathlib.Path, help="folder for the JSON file")
-    options = parser.parse_args()
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name, module in {**TABLES, **WITH_OPTIONS}.items():
+        command = commands.add_parser(name, help=module.__doc__, description=module.__doc__)
+        command.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder for the files")
+        if name in WITH_OPTIONS:
+            module.add_arguments(command)
+    options = parser.parse_args(arguments)
+    # a worker process shares a GPU with this one
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax.config.update("jax_enable_x64", True)
-    rows = BENCHMARKS[options.name].run()
-    print_table(options.name, rows)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        report = {"benchmark": options.name, "machine": machine(), "rows": rows}
-        (options.out / f"{options.name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    if options.name in WITH_OPTIONS:
+        WITH_OPTIONS[options.name].main(options)
+    else:
+        run_table(options.name, TABLES[options.name], options.out)
 
 
-def print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    """The rows, dictionaries with the same keys, as a table."""
-    table = Table(title=title)
-    for column in rows[0]:
-        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
-    for row in rows:
-        table.add_row(*(f"{x:.3g}" if isinstance(x, float) else str(x) for x in row.values()))
-    Console().print(table)
-
-
-def machine() -> dict[str, str]:
-    """What a figure must name to be compared."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "devices": ", ".join(str(device) for device in jax.devices()),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-    }
+def run_table(name: str, module: ModuleType, out: pathlib.Path | None) -> None:
+    """A benchmark without options, whose rows are all there is."""
+    rows = module.run()
+    report.print_table(name, rows)
+    if out:
+        report.write(out, name, rows)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,15 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from rich.progress import track
 
 import linalgx
+from benchmarks.timing import Effort, interleaved
 
-ROUNDS, CALLS = 41, 200
+EFFORT = Effort(rounds=41, budget=0.0, sample=0.004)
 
 
 def run() -> list[dict[str, Any]]:
@@ -31,22 +29,13 @@ def run() -> list[dict[str, Any]]:
 
 
 def _eager(name: str, args: tuple[Any, ...]) -> dict[str, Any]:
-    ours, theirs = _interleaved(lambda: getattr(linalgx, name)(*args), lambda: getattr(jnp.linalg, name)(*args))
+    sides = {
+        "linalgx": lambda: getattr(linalgx, name)(*args),
+        "jax": lambda: getattr(jnp.linalg, name)(*args),
+    }
+    times = interleaved(sides, EFFORT)
+    ours, theirs = (times[side].median for side in sides)
     return {"what": f"{name}, us a call", "linalgx": 1e6 * ours, "jax": 1e6 * theirs, "ratio": ours / theirs}
-
-
-def _interleaved(*sides: Callable[[], Any]) -> list[float]:
-    """The median seconds a call of each side, a few calls of each in turn."""
-    for side in sides:
-        jax.block_until_ready(side())
-    times: list[list[float]] = [[] for _ in sides]
-    for _ in range(ROUNDS):
-        for side, record in zip(sides, times, strict=True):
-            start = time.perf_counter()
-            for _ in range(CALLS):
-                jax.block_until_ready(side())
-            record.append((time.perf_counter() - start) / CALLS)
-    return [statistics.median(record) for record in times]
 
 
 def _import() -> dict[str, Any]:

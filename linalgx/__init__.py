@@ -2,7 +2,7 @@
 
 from linalgx._core.errors import LinAlgError
 from linalgx.conditioning import cond, matrix_rank
-from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_solve
+from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_logdet, cholesky_solve
 from linalgx.decompositions.eig import eig, eigvals
 from linalgx.decompositions.eigh import eigh, eigvalsh
 from linalgx.decompositions.householder import householder_product, ormqr
@@ -36,6 +36,7 @@ __all__ = [
     "cholesky",
     "cholesky_ex",
     "cholesky_inverse",
+    "cholesky_logdet",
     "cholesky_solve",
     "cond",
     "cross",

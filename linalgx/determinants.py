@@ -16,11 +16,15 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
+from linalgx._core.batch_minor import batch_minor
+from linalgx._core.composite import composite
 from linalgx._core.errors import nan_where
 from linalgx._core.matrix import H, diagonal, from_diagonal, identity
 from linalgx._core.operation import Operation
 from linalgx._core.results import SlogdetResult
 from linalgx._kernels import lapack
+from linalgx._kernels.batch_minor import cofactors, elimination
+from linalgx._kernels.select import small_kernel
 
 
 @public()
@@ -130,6 +134,7 @@ def logdet(a: ArrayLike) -> jax.Array:
     return logabsdet * jnp.where(sign < 0, jnp.nan, jnp.ones_like(sign))
 
 
+@composite(rank=2)
 def _expanded(A: jax.Array) -> jax.Array:
     """The determinant of a matrix with at most three rows, by cofactors of the first."""
     n = A.shape[-1]
@@ -147,7 +152,7 @@ def _expanded(A: jax.Array) -> jax.Array:
 
 # --- Determinant: delta = det A
 
-det_p = Operation("det", lambda A: _det_of_factors(*lapack.lu_factor(A)))
+det_p = Operation("det", lambda A: _det_of_factors(*lapack.lu_factor(A)), small=small_kernel("det"))
 
 
 # Rules (Jacobi's formula).
@@ -180,22 +185,45 @@ det_p.defjvp(_det_jvp, source="Giles (2008), Collected matrix derivative results
 def _det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     LU, pivots = lapack.lu_factor(A)
     delta = _det_of_factors(LU, pivots)
-    X = lapack.lu_solve(LU, pivots, identity(A), left=True, adjoint=False)
-    by_inverse = delta[..., None, None] * X
-    # by one tiny pivot delta and X are off alike, and their product is as accurate as that of the singular values
-    trusted = _well_conditioned(A, delta, by_inverse, power=1)
-    hopeless = jnp.any(jnp.isnan(A), axis=(-2, -1))
+    by_inverse = delta[..., None, None] * lapack.lu_solve(LU, pivots, identity(A), left=True, adjoint=False)
+    good = _by_inverse_is_good(A, delta, by_inverse)
 
     def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
-        U, S, Vh, c = _svd_with_determinant(A)
-        adj = c[..., None, None] * (H(Vh) * _products_without_one(S)[..., None, :].astype(A.dtype)) @ H(U)
-        return jnp.where((trusted | hopeless)[..., None, None], by_inverse, adj)
+        return jnp.where(good[..., None, None], by_inverse, _adjugate_by_singular_values(A))
 
-    adj = lax.cond(jnp.all(trusted | hopeless), lambda _, X: X, by_singular_values, A, by_inverse)
-    return delta, adj
+    return delta, lax.cond(jnp.all(good), lambda _, X: X, by_singular_values, A, by_inverse)
 
 
-det_and_adjugate_p = Operation("det_and_adjugate", _det_and_adjugate)
+def _small_det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same, of small matrices with the batch last."""
+    if A.shape[0] == 4:
+        return elimination.det(A), cofactors.adjugate(A)
+    delta, X = elimination.det_and_inverse(A)
+    by_inverse = delta * X
+    good = batch_minor(_by_inverse_is_good)(A, delta, by_inverse)
+
+    def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
+        adj = _adjugate_by_singular_values(jnp.moveaxis(A, -1, 0))
+        return jnp.where(good, by_inverse, jnp.moveaxis(adj, 0, -1))
+
+    return delta, lax.cond(jnp.all(good), lambda _, X: X, by_singular_values, A, by_inverse)
+
+
+def _by_inverse_is_good(A: jax.Array, delta: jax.Array, by_inverse: jax.Array) -> jax.Array:
+    """Whether delta A^-1 is accurate, or A holds NaN and nothing is better."""
+    # by one tiny pivot delta and A^-1 are off alike, and their product is as accurate as that of the singular values
+    trusted = _well_conditioned(A, delta, by_inverse, power=1)
+    return trusted | jnp.any(jnp.isnan(A), axis=(-2, -1))
+
+
+def _adjugate_by_singular_values(A: jax.Array) -> jax.Array:
+    U, S, Vh, c = _svd_with_determinant(A)
+    return c[..., None, None] * (H(Vh) * _products_without_one(S)[..., None, :].astype(A.dtype)) @ H(U)
+
+
+det_and_adjugate_p = Operation(
+    "det_and_adjugate", _det_and_adjugate, small=small_kernel("det_and_adjugate", _small_det_and_adjugate)
+)
 
 
 # Rules. The derivative D adj(A)[E] of the adjugate is bilinear in E and the matrix that its trace is taken with,
@@ -348,7 +376,7 @@ def _products_without_two(S: jax.Array) -> jax.Array:
 
 # --- Sign and logarithm
 
-slogdet_p = Operation("slogdet", lambda A: _slogdet_of_factors(*lapack.lu_factor(A)))
+slogdet_p = Operation("slogdet", lambda A: _slogdet_of_factors(*lapack.lu_factor(A)), small=small_kernel("slogdet"))
 
 
 def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -357,7 +385,9 @@ def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]
     return *_slogdet_of_factors(LU, pivots), X
 
 
-slogdet_and_inverse_p = Operation("slogdet_and_inverse", _slogdet_and_inverse)
+slogdet_and_inverse_p = Operation(
+    "slogdet_and_inverse", _slogdet_and_inverse, small=small_kernel("slogdet_and_inverse")
+)
 
 
 # Rules (Giles 2008). With sigma the sign, lambda the logarithm and tau = tr(A^-1 dA), the change of log det A:

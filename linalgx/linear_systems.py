@@ -27,6 +27,7 @@ from linalgx._core.matrix import H, after, diagonal, identity
 from linalgx._core.operation import Operation
 from linalgx._core.results import InvExResult, SolveExResult
 from linalgx._kernels import lapack
+from linalgx._kernels.select import small_kernel
 from linalgx.decompositions.lu import factors_of_gradient, lu_factor_p
 
 
@@ -269,6 +270,7 @@ solve_p = Operation(
     "solve",
     lambda A, LU, pivots, B, *, left, adjoint: lapack.lu_solve(LU, pivots, B, left=left, adjoint=adjoint),
     linear_in=(3,),
+    small=small_kernel("solve"),
 )
 
 
@@ -313,7 +315,7 @@ def _inv(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return X, first_true(diagonal(LU) == 0)
 
 
-inv_p = Operation("inv", _inv)
+inv_p = Operation("inv", _inv, small=small_kernel("inv"))
 
 
 # Rules (Giles 2008).

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_array, normalize_axes, public, require_matrix
-from linalgx._core.operation import Operation
+from linalgx._core.batch_minor import SMALL, fold
+from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx.decompositions.svd import svdvals_p
 
 MATRIX_ORDERS = ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf)
@@ -217,7 +218,7 @@ def _p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if not axis:
         return jnp.abs(X)
     if ord == 1:
-        return jnp.sum(jnp.abs(X), axis, keepdims=True)
+        return _sum(jnp.abs(X), axis)
     if math.isinf(ord):
         return _extreme_modulus(X, ord, axis)
     # one pass if no sum of powers overflowed or underflowed; two if all that did are of zeros; three otherwise
@@ -255,8 +256,13 @@ def _is_precise(power_sum: jax.Array, ord: float, terms: int) -> jax.Array:
 def _power_sum(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if ord == 2:
         squares = jnp.square(X) if not jnp.iscomplexobj(X) else jnp.square(jnp.real(X)) + jnp.square(jnp.imag(X))
-        return jnp.sum(squares, axis, keepdims=True)
-    return jnp.sum(jnp.abs(X) ** (int(ord) if ord.is_integer() else ord), axis, keepdims=True)
+        return _sum(squares, axis)
+    return _sum(jnp.abs(X) ** (int(ord) if ord.is_integer() else ord), axis)
+
+
+def _sum(X: jax.Array, axis: tuple[int, ...]) -> jax.Array:
+    terms = math.prod(X.shape[i] for i in axis)
+    return jnp.expand_dims(fold(jnp.add, X, axis), axis) if 0 < terms <= SMALL**2 else jnp.sum(X, axis, keepdims=True)
 
 
 def _root(power_sum: jax.Array, ord: float) -> jax.Array:
@@ -270,7 +276,12 @@ def _extreme_modulus(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Arr
     return jnp.min(jnp.abs(X), axis, keepdims=True)
 
 
-vector_norm_p = Operation("vector_norm", _p_norm)
+def _small_p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
+    """The same with a batch on one more axis, the last."""
+    return _p_norm(X, ord=ord, axis=tuple(i - 1 for i in axis))
+
+
+vector_norm_p = Operation("vector_norm", _p_norm, small=SmallKernel(_small_p_norm, always, rank=None))
 
 
 # Rules. With the sign sgn(x) = x / |x| (0 at 0) and the gradient G = dn/dx of the same shape as x,
@@ -328,7 +339,12 @@ def _divide(X: jax.Array, n: jax.Array) -> jax.Array:
     return jax.lax.complex(jnp.real(X) / n, jnp.imag(X) / n) if jnp.iscomplexobj(X) else X / n
 
 
-quotient_p = Operation("quotient", lambda X, n, *, axis: _divide(X, n), linear_in=(0,))
+quotient_p = Operation(
+    "quotient",
+    lambda X, n, *, axis: _divide(X, n),
+    linear_in=(0,),
+    small=SmallKernel(lambda X, n, *, axis: _divide(X, n), always, rank=None),
+)
 
 
 # Rules, without the square of n, which would overflow or underflow:
@@ -360,7 +376,11 @@ quotient_p.defjvp(_quotient_jvp, source="the quotient rule")
 
 # --- Largest or smallest of descending singular values s_1 >= ... >= s_k
 
-extreme_p = Operation("extreme", lambda S, *, largest: S[..., 0] if largest else S[..., -1])
+extreme_p = Operation(
+    "extreme",
+    lambda S, *, largest: S[..., 0] if largest else S[..., -1],
+    small=SmallKernel(lambda S, *, largest: S[0] if largest else S[-1], always, rank=None),
+)
 
 
 # Rules. With the weights w = t / sum(t), t_i = 1 where s_i agrees with the extreme one to rounding, 0 elsewhere:

@@ -20,7 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from linalgx._core.arguments import array, integer, normalize_axes, normalize_axis, public, require_matrix
+from linalgx._core.arguments import NATIVE, array, integer, normalize_axes, normalize_axis, public, require_matrix
+from linalgx._core.batch_minor import is_small
+from linalgx._core.composite import composite
+from linalgx._core.matrix import H
+from linalgx._core.matrix import diagonal as matrix_diagonal
+from linalgx._core.operation import Operation
+from linalgx._kernels.select import small_kernel
 
 
 @public("precision", "preferred_element_type", users_precision=True)
@@ -62,7 +68,7 @@ def matmul(
     if X1.shape[-1] != X2.shape[-2 if X2.ndim > 1 else -1]:
         raise ValueError(f"linalgx.matmul: x1 of shape {X1.shape} and x2 of shape {X2.shape} do not fit")
     _broadcast("matmul", x1=X1.shape[:-2], x2=X2.shape[:-2])
-    return jnp.matmul(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
+    return _product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
 
 
 @public("axis", "precision", "preferred_element_type", users_precision=True)
@@ -102,9 +108,11 @@ def vecdot(
     X1, X2 = _vectors_last("vecdot", x1, x2, axis)
     if X1.shape[-1] != X2.shape[-1]:
         raise ValueError(f"linalgx.vecdot: x1 has vectors of length {X1.shape[-1]}, but x2 of length {X2.shape[-1]}")
-    ndim = len(_broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])) + 1
-    X1, X2 = (X.reshape((1,) * (ndim - X.ndim) + X.shape) for X in (X1, X2))
-    return jnp.vecdot(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
+    batch = _broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])
+    if batch:
+        X1, X2 = (X.reshape((1,) * (len(batch) + 1 - X.ndim) + X.shape) for X in (X1, X2))
+        return jnp.vecdot(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
+    return _inner_product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
 
 
 @public(users_precision=True)
@@ -267,7 +275,7 @@ def multi_dot(arrays: Sequence[ArrayLike], *, precision: jax.lax.PrecisionLike =
         if i == j:
             return matrices[i]
         k = split[i, j]
-        return jnp.matmul(product(i, k), product(k + 1, j), precision=precision)
+        return _product(product(i, k), product(k + 1, j), precision=precision)
 
     out = product(0, len(matrices) - 1)
     return jnp.squeeze(out, axis=(-2,) * row + (-1,) * column)
@@ -338,7 +346,7 @@ def diagonal(x: ArrayLike, /, *, offset: int = 0) -> jax.Array:
     """
     X = array("diagonal", x=x)
     require_matrix("diagonal", x=X)
-    return jnp.diagonal(X, offset=integer("diagonal", "offset", offset), axis1=-2, axis2=-1)
+    return _diagonal(X, offset=integer("diagonal", "offset", offset))
 
 
 @public("offset", "dtype", users_precision=True)
@@ -367,7 +375,7 @@ def trace(x: ArrayLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -
     """
     X = array("trace", x=x)
     require_matrix("trace", x=X)
-    return jnp.trace(X, offset=integer("trace", "offset", offset), axis1=-2, axis2=-1, dtype=dtype)
+    return _trace(X, offset=integer("trace", "offset", offset), dtype=dtype)
 
 
 @public(users_precision=True)
@@ -395,7 +403,75 @@ def matrix_transpose(x: ArrayLike, /) -> jax.Array:
     """
     X = array("matrix_transpose", x=x)
     require_matrix("matrix_transpose", x=X)
+    return _transpose(X)
+
+
+# --- the steps that keep the layout of many small problems
+
+
+@composite()
+def _inner_product(x1: jax.Array, x2: jax.Array, **options: Any) -> jax.Array:
+    return jnp.vecdot(x1, x2, **options)
+
+
+@composite()
+def _transpose(X: jax.Array) -> jax.Array:
     return jnp.swapaxes(X, -1, -2)
+
+
+def _offset_diagonal(X: jax.Array, offset: int) -> jax.Array:
+    return matrix_diagonal(X[..., max(-offset, 0) :, max(offset, 0) :])
+
+
+@composite()
+def _diagonal(X: jax.Array, *, offset: int) -> jax.Array:
+    return _offset_diagonal(X, offset)
+
+
+@composite()
+def _trace(X: jax.Array, *, offset: int, dtype: Any) -> jax.Array:
+    return jnp.sum(_offset_diagonal(X, offset), axis=-1, dtype=dtype)
+
+
+def _product(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
+    """The matrix product, of small matrices as an operation that keeps their layout."""
+    native = X1.dtype == X2.dtype and X1.dtype in NATIVE and options.get("preferred_element_type") is None
+    if not (native and is_small([X1.shape[-2:], X2.shape[-2:]])):
+        return jnp.matmul(X1, X2, **options)
+    if X1.ndim == 1 or X2.ndim == 1:
+        return _product_with_vector(X1, X2, **options)
+    batch = np.broadcast_shapes(X1.shape[:-2], X2.shape[:-2])
+    return matmul_p(*(jnp.broadcast_to(X, (*batch, *X.shape[-2:])) for X in (X1, X2)), **options)
+
+
+@composite()
+def _product_with_vector(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
+    return jnp.matmul(X1, X2, **options)
+
+
+matmul_p = Operation("matmul", jnp.matmul, small=small_kernel("matmul"))
+
+
+# Rules.  C = A B:   dC = dA B + A dB,   A_bar = C_bar B^H,   B_bar = A^H C_bar
+
+
+def _matmul_fwd(A, B, **options):
+    return matmul_p(A, B, **options), (A, B)
+
+
+def _matmul_bwd(residuals, C_bar, **options):
+    A, B = residuals
+    return matmul_p(C_bar, H(B), **options), matmul_p(H(A), C_bar, **options)
+
+
+def _matmul_jvp(residuals, dA, dB, **options):
+    A, B = residuals
+    terms = [matmul_p(X, Y, **options) for X, Y in ((dA, B), (A, dB)) if X is not None and Y is not None]
+    return sum(terms[1:], terms[0])
+
+
+matmul_p.defvjp(_matmul_fwd, _matmul_bwd)
+matmul_p.defjvp(_matmul_jvp, source="the product rule")
 
 
 # --- shapes

@@ -1,4 +1,4 @@
-"""The ten lines of the README run, and give what they say."""
+"""The programs of the README run, and give what they say."""
 
 import pathlib
 import re
@@ -10,12 +10,16 @@ import numpy as np
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
-def test_ten_lines() -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_programs() -> None:
+    programs = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     names: dict = {}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        exec(program, names)
+        for program in programs:
+            exec(program, names)
         slope = jax.grad(names["polar"])(jnp.eye(2))
     # d sum(A Q) = sum(dA) + sum((dA - dA^T) / 2) at A = Q = I
     np.testing.assert_allclose(slope, np.ones((2, 2)), atol=1e-12)
     assert np.all(np.isfinite(names["hessian"]))
+    np.testing.assert_allclose(names["value"], -1.5)
+    # d of -y^T S^-1 y / 2 - log det(S) / 2 at S = I
+    np.testing.assert_allclose(names["gradient"][0], 0.5 * (np.ones((3, 3)) - np.eye(3)), atol=1e-12)

@@ -21,10 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from linalgx._core.composite import composite
 from linalgx._core.operation import house_numerics
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HALF = (jnp.dtype(jnp.float16), jnp.dtype(jnp.bfloat16))
+NATIVE = tuple(map(jnp.dtype, (jnp.float32, jnp.float64, jnp.complex64, jnp.complex128)))
 
 
 def public(*static: str, users_precision: bool = False) -> Callable[[Function], Function]:
@@ -202,8 +204,8 @@ def linear_system(
         if B.shape[0] != n:
             raise ValueError(f"linalgx.{function}: {b} has {B.shape[0]} elements, but {a} is {n} x {n}")
         column = -1 if left else -2
-        A, B, restore = linear_system(function, left, False, **{a: A, b: jnp.expand_dims(B, column)})
-        return A, B, lambda X: jnp.squeeze(restore(X), column)
+        A, B, restore = linear_system(function, left, False, **{a: A, b: _matrix_of_vector(B, column=column)})
+        return A, B, lambda X: _vector_of_matrix(restore(X), column=column)
     require_matrix(function, **{b: B})
     if B.shape[-2 if left else -1] != n:
         have = f"{B.shape[-2]} rows" if left else f"{B.shape[-1]} columns"
@@ -215,6 +217,16 @@ def linear_system(
         return A, folded, lambda X: jnp.moveaxis(X.reshape(in_rows.shape), 0, -2) if left else X.reshape(B.shape)
     A, B = broadcast_batches(function, **{a: A, b: B})
     return A, B, lambda X: X
+
+
+@composite()
+def _matrix_of_vector(x: jax.Array, *, column: int) -> jax.Array:
+    return jnp.expand_dims(x, column)
+
+
+@composite()
+def _vector_of_matrix(x: jax.Array, *, column: int) -> jax.Array:
+    return jnp.squeeze(x, column)
 
 
 # --- options

@@ -13,8 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from linalgx._core.batch_minor import batch_minor, is_small
 
 Sides = Sequence[jax.Array | None]
 
@@ -25,17 +28,20 @@ class LinearMap:
 
     Both take ``(residuals, sides)`` and give the other side: lists of full length, in which None stands for an
     entry that is zero or not differentiable. ``inputs`` and ``outputs`` tell which entries are alive, that is,
-    which of them the primitive takes and gives.
+    which of them the primitive takes and gives. ``batched`` is not None where the map is one of many small problems,
+    with the batch on the last axis of all inputs, outputs, and those residuals for which it is true (see
+    :mod:`linalgx._core.batch_minor`).
     """
 
     push: Callable[[Sequence[jax.Array], Sides], Sides]
     pull: Callable[[Sequence[jax.Array], Sides], Sides]
     inputs: tuple[bool, ...]
     outputs: tuple[bool, ...]
+    batched: tuple[bool, ...] | None = None
 
     @property
     def transpose(self) -> LinearMap:
-        return LinearMap(self.pull, self.push, self.outputs, self.inputs)
+        return LinearMap(self.pull, self.push, self.outputs, self.inputs, self.batched)
 
     def restrict(self, alive: Sequence[bool]) -> LinearMap:
         """The map on those of its living inputs for which ``alive`` is true."""
@@ -46,9 +52,16 @@ class LinearMap:
         """The map over a batch: axis ``axes[i]`` of the i-th residual, axis 0 of all inputs and outputs."""
         return dataclasses.replace(self, push=_Batched(self.push, axes), pull=_Batched(self.pull, axes))
 
+    def batch_last(self, batched: tuple[bool, ...]) -> LinearMap:
+        """The map over a batch on the last axis of the flagged residuals and of all inputs and outputs."""
+        return dataclasses.replace(self, batched=batched)
+
     def __call__(self, residuals: Sequence[jax.Array], living: Sequence[jax.Array]) -> list[jax.Array]:
         given = iter(living)
-        results = self.push(list(residuals), [next(given) if alive else None for alive in self.inputs])
+        push = self.push
+        if self.batched is not None:
+            push = batch_minor(push, ([-1 if flag else None for flag in self.batched], -1))
+        results = push(list(residuals), [next(given) if alive else None for alive in self.inputs])
         return [result for result, alive in zip(results, self.outputs, strict=True) if alive]  # type: ignore[misc]
 
     def __repr__(self) -> str:
@@ -77,6 +90,32 @@ def batch_in_front(args: Sequence[Any], axes: Sequence[int | None]) -> list[Any]
     x, axis = next((x, axis) for x, axis in zip(args, axes, strict=True) if axis is not None)
     size, mesh_axis = x.shape[axis], jax.typeof(x).sharding.spec[axis]
     return [batching.bdim_at_front(x, axis, size, mesh_axis) for x, axis in zip(args, axes, strict=True)]
+
+
+def batch_at(place: int, args: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
+    """The same with the mapped axis at ``place``, -1 or -2."""
+    front = batch_in_front(args, axes) if None in axes else args
+    return [
+        jnp.moveaxis(spread, 0, place) if axis is None else jnp.moveaxis(x, axis, place)
+        for x, axis, spread in zip(args, axes, front, strict=True)
+    ]
+
+
+def merge_into_last(args: Sequence[Any], axes: Sequence[int | None]) -> tuple[list[Any], tuple[int, int]]:
+    """The operands of a batching rule whose last axis is a batch, the mapped axis merged into it; and both sizes."""
+    moved = batch_at(-2, args, axes)
+    sizes = moved[0].shape[-2:]
+    return [x.reshape(*x.shape[:-2], sizes[0] * sizes[1]) for x in moved], sizes
+
+
+def split_last(results: Sequence[Any], sizes: tuple[int, int]) -> tuple[list[Any], list[int]]:
+    """What a batching rule returns after :func:`merge_into_last`: the results, and their mapped axes."""
+    return [x.reshape(*x.shape[:-1], *sizes) for x in results], [x.ndim - 1 for x in results]
+
+
+def is_small_problem(args: Sequence[Any], axes: Sequence[int | None]) -> bool:
+    """Whether the operands of a batching rule are small but for the mapped axis."""
+    return is_small([[n for i, n in enumerate(x.shape) if i != axis] for x, axis in zip(args, axes, strict=True)])
 
 
 linear_map_p = Primitive("linear_map")
@@ -138,9 +177,37 @@ def _transpose(cotangents: Any, *args: Any, linear_map: LinearMap, num_residuals
 
 
 def _batch(args: Any, axes: Any, *, linear_map: LinearMap, num_residuals: int) -> Any:
+    mapped = tuple(axis is not None for axis in axes[:num_residuals])
+    if linear_map.batched is not None:
+        return _batch_again(args, axes, linear_map, mapped)
+    if is_small_problem(args, axes):
+        last = batch_at(-1, args, axes)
+        residuals = [x if flag else r for r, x, flag in zip(args, last, mapped, strict=False)]
+        outputs = apply(linear_map.batch_last(mapped), residuals, last[num_residuals:])
+        return outputs, [output.ndim - 1 for output in outputs]
     inputs = batch_in_front(args, axes)[num_residuals:]
     outputs = apply(linear_map.batch(tuple(axes[:num_residuals])), args[:num_residuals], inputs)
     return outputs, [0] * len(outputs)
+
+
+def _batch_again(args: Any, axes: Any, linear_map: LinearMap, mapped: tuple[bool, ...]) -> Any:
+    """One more batch of many small problems: the two become one on the last axis."""
+    has_last = (*linear_map.batched, *(True for _ in args[len(mapped) :]))  # type: ignore[misc]
+    # the batch that is there, of an operand that has it
+    inner = next(
+        (x.shape if axis is None else x.shape[:axis] + x.shape[axis + 1 :])[-1]
+        for x, axis, last in zip(args, axes, has_last, strict=True)
+        if last
+    )
+    spread = [
+        x if last else jnp.broadcast_to(jnp.expand_dims(x, -1), (*x.shape, inner))
+        for x, last in zip(args, has_last, strict=True)
+    ]
+    merged, sizes = merge_into_last(spread, axes)
+    flags = tuple(m or last for m, last in zip(mapped, has_last, strict=False))
+    residuals = [x if flag else r for r, x, flag in zip(args, merged, flags, strict=False)]
+    outputs = apply(linear_map.batch_last(flags), residuals, merged[len(mapped) :])
+    return split_last(outputs, sizes)
 
 
 mlir.register_lowering(linear_map_p, mlir.lower_fun(_run, multiple_results=True))

@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 
@@ -60,12 +61,36 @@ def strictly_upper(X: jax.Array) -> jax.Array:
 
 def diagonal(X: jax.Array) -> jax.Array:
     """The main diagonal as a vector."""
-    return jnp.diagonal(X, axis1=-2, axis2=-1)
+    k, n = min(X.shape[-2:]), X.shape[-1]
+    # every (n + 1)-th entry, row by row: a slice, where jnp.diagonal gathers
+    entries = X[..., :k, :].reshape(*X.shape[:-2], k * n)
+    return jax.lax.slice_in_dim(entries, 0, k * n, n + 1, axis=-1)
 
 
 def from_diagonal(d: jax.Array) -> jax.Array:
     """The diagonal matrix with ``d`` on its diagonal."""
     return d[..., None] * jnp.eye(d.shape[-1], dtype=d.dtype)
+
+
+FIRST_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+
+
+def phases(X: jax.Array) -> jax.Array:
+    """For each column of at most 8 entries the phase (sign) that makes sum_j sqrt(p_j) x_j real and positive, as a row.
+
+    p_j are the primes, for which the sum of no rational vector vanishes; where it does, the phase is 1.
+    """
+    weights = np.sqrt(FIRST_PRIMES[: X.shape[-2]])[:, None]
+    total = jnp.sum(X * jnp.asarray(weights, X.dtype), axis=-2, keepdims=True)
+    if not jnp.iscomplexobj(X):
+        return jnp.where(total < 0, -1, 1).astype(X.dtype)
+    modulus = jnp.abs(total)
+    return jnp.where(modulus == 0, 1, jnp.conj(total) / jnp.where(modulus == 0, 1, modulus).astype(X.dtype))
+
+
+def normalise_phases(X: jax.Array) -> jax.Array:
+    """The columns of ``X`` times their :func:`phases`."""
+    return X * phases(X)
 
 
 def identity(X: jax.Array, n: int | None = None) -> jax.Array:

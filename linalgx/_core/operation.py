@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
@@ -33,7 +34,17 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from linalgx._core.linear_map import LinearMap, Sides, apply, batch_in_front
+from linalgx._core.batch_minor import batch_minor, is_small
+from linalgx._core.linear_map import (
+    LinearMap,
+    Sides,
+    apply,
+    batch_at,
+    batch_in_front,
+    is_small_problem,
+    merge_into_last,
+    split_last,
+)
 
 
 class Rules(NamedTuple):
@@ -44,6 +55,25 @@ class Rules(NamedTuple):
     bwd: Callable[..., Any]
     jvp: Callable[..., Any]
     source: str
+
+
+class SmallKernel(NamedTuple):
+    """A kernel for many small problems.
+
+    Attributes:
+        function: the operation on arrays that have the batch as their last axis.
+        selected: whether to use it: (platform, longest axis of the first argument, size of the batch, dtype) -> bool.
+        rank: the number of axes of the first argument of one problem; None if it varies.
+    """
+
+    function: Callable[..., Any]
+    selected: Callable[[str | None, int, Any, Any], bool]
+    rank: int | None = 2
+
+
+def always(platform: str | None, longest: int, batch: Any, dtype: Any) -> bool:
+    """The selection of a kernel that has no rival."""
+    return True
 
 
 RULES: dict[str, Rules] = {}
@@ -64,22 +94,50 @@ class Operation:
         name: the name of the primitive, and its key in :data:`RULES`.
         implementation: takes arrays with the same leading batch axes, and static parameters by keyword.
         linear_in: positions of the arguments in which the operation is linear, for :func:`jax.linear_transpose`.
+        small: a kernel for many small problems. With it, a batch of small problems is one axis, the last, of all
+            arrays that the primitive takes and gives (its parameter ``batch_last`` is set), and stays there from one
+            operation to the next. Whether the kernel runs is decided when the program is lowered.
     """
 
-    def __init__(self, name: str, implementation: Callable[..., Any], linear_in: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        name: str,
+        implementation: Callable[..., Any],
+        linear_in: tuple[int, ...] = (),
+        small: SmallKernel | None = None,
+    ):
         self.name = name
         self.implementation = implementation
+        self.small = small
         self.linear_in = linear_in
         self.primitive = Primitive(f"linalgx_{name}")
         self.primitive.multiple_results = True
         self.primitive.def_impl(self._evaluate)
         self.primitive.def_abstract_eval(self._abstract)
-        mlir.register_lowering(self.primitive, mlir.lower_fun(self._run, multiple_results=True))
+        for platform in (None, "cpu", "cuda"):
+            lower = functools.partial(self._lower, platform)
+            mlir.register_lowering(self.primitive, mlir.lower_fun(lower, multiple_results=True), platform=platform)
         batching.primitive_batchers[self.primitive] = self._batch
 
     def __call__(self, *args: Any, **params: Hashable) -> Any:
-        results = self.primitive.bind(*_varying_alike(args), **params)
+        operands = varying_alike(args)
+        leading = self._leading_axes(operands)
+        if leading:
+            batch = operands[0].shape[:leading]
+            results = self.primitive.bind(*(_to_last(x, leading) for x in operands), batch_last=True, **params)
+            results = [_to_front(x, batch) for x in results]
+        else:
+            results = self.primitive.bind(*operands, batch_last=False, **params)
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _leading_axes(self, args: Any) -> int:
+        """The number of batch axes in front of small problems, which are to move to the end; else 0."""
+        if self.small is None or self.small.rank is None:
+            return 0
+        leading = args[0].ndim - self.small.rank
+        if leading > 1 and any(axis is not None for x in args for axis in jax.typeof(x).sharding.spec):
+            return 0  # axes that an explicit mesh shares out are not merged
+        return leading if is_small([x.shape[leading:] for x in args]) else 0
 
     def __repr__(self) -> str:
         return self.name
@@ -96,45 +154,69 @@ class Operation:
         ad.primitive_jvps[self.primitive] = self._differentiate
         RULES[self.name] = Rules(self, self.fwd, self.bwd, jvp, source)
 
-    def _run(self, *args: Any, **params: Hashable) -> list[jax.Array]:
+    def _run(self, *args: Any, batch_last: bool, **params: Any) -> list[jax.Array]:
+        """The implementation, on batch axes in front or one at the end."""
         with house_numerics():
-            return _as_list(self.implementation(*args, **params))
+            if not batch_last:
+                return _as_list(self.implementation(*args, **params))
+            return [jnp.moveaxis(x, 0, -1) for x in _as_list(self.implementation(*map(_first, args), **params))]
+
+    def _lower(self, platform: str | None, *args: Any, batch_last: bool, **params: Any) -> list[jax.Array]:
+        """What the program of ``platform`` runs: here the kernel is selected."""
+        if self.small is not None and batch_last:
+            longest, batch = max(args[0].shape[:-1], default=1), args[0].shape[-1]
+            if self.small.selected(platform, longest, batch, args[0].dtype):
+                with house_numerics():
+                    return _as_list(self.small.function(*args, **params))
+        return self._run(*args, batch_last=batch_last, **params)
 
     def _evaluate(self, *args: Any, **params: Hashable) -> list[jax.Array]:
         return _compiled(self, tuple(params.items()))(*args)
 
-    def _abstract(self, *avals: Any, **params: Hashable) -> list[Any]:
+    def _abstract(self, *avals: Any, **params: Any) -> list[Any]:
         # make_jaxpr and not eval_shape: it keeps shardings and the varying axes of shard_map
         return list(jax.make_jaxpr(functools.partial(self._run, **params))(*avals).out_avals)
 
-    def _batch(self, args: Any, axes: Any, **params: Hashable) -> Any:
-        results = self.primitive.bind(*batch_in_front(args, axes), **params)
+    def _batch(self, args: Any, axes: Any, *, batch_last: bool, **params: Hashable) -> Any:
+        if batch_last:
+            merged, size = merge_into_last(args, axes)
+            results = self.primitive.bind(*merged, batch_last=True, **params)
+            return split_last(results, size)
+        if self.small is not None and is_small_problem(args, axes):
+            results = self.primitive.bind(*batch_at(-1, args, axes), batch_last=True, **params)
+            return results, [x.ndim - 1 for x in results]
+        results = self.primitive.bind(*batch_in_front(args, axes), batch_last=False, **params)
         return results, [0] * len(results)
 
-    def _linearize(self, primals: Any, alive: Any, params: dict[str, Hashable]) -> Any:
+    def _linearize(self, primals: Any, alive: Any, *, batch_last: bool, **params: Any) -> Any:
         """The value, the residuals, and the linear map from the living tangents to those of the outputs."""
-        with house_numerics():
-            out, residuals = self.fwd(*primals, **params)
-        outs = _as_list(out)
+
+        def fwd(*primals: Any) -> tuple[list[jax.Array], list[jax.Array]]:
+            with house_numerics():
+                out, residuals = self.fwd(*primals, **params)
+            return _as_list(out), list(residuals)
+
+        outs, residuals = (batch_minor(fwd) if batch_last else fwd)(*primals)
         static = tuple(params.items())
         linear_map = LinearMap(
             push=_Push(self, static, tuple(o.dtype for o in outs)),
             pull=_Pull(self, static, tuple(jnp.result_type(p) for p in primals)),
             inputs=tuple(alive),
             outputs=tuple(jnp.issubdtype(o.dtype, jnp.inexact) for o in outs),
+            batched=(True,) * len(residuals) if batch_last else None,
         )
         return outs, residuals, linear_map
 
-    def _differentiate(self, primals: Any, tangents: Any, **params: Hashable) -> Any:
+    def _differentiate(self, primals: Any, tangents: Any, **params: Any) -> Any:
         alive = [type(t) is not ad.Zero for t in tangents]
-        outs, residuals, linear_map = self._linearize(primals, alive, params)
+        outs, residuals, linear_map = self._linearize(primals, alive, **params)
         moved = iter(apply(linear_map, residuals, [t for t in tangents if type(t) is not ad.Zero]))
         return outs, [
             next(moved) if differentiable else ad.Zero(jax.typeof(out).to_tangent_aval())
             for out, differentiable in zip(outs, linear_map.outputs, strict=True)
         ]
 
-    def _transpose(self, cotangents: Any, *args: Any, **params: Hashable) -> Any:
+    def _transpose(self, cotangents: Any, *args: Any, **params: Any) -> Any:
         sought = [ad.is_undefined_primal(x) for x in args]
         unknown = [i for i, wanted in enumerate(sought) if wanted]
         if not set(unknown) <= set(self.linear_in):
@@ -145,7 +227,7 @@ class Operation:
         primals = [
             jnp.zeros(x.aval.shape, x.aval.dtype) if wanted else x for x, wanted in zip(args, sought, strict=True)
         ]
-        _, residuals, linear_map = self._linearize(primals, sought, params)
+        _, residuals, linear_map = self._linearize(primals, sought, **params)
         alive = [type(c) is not ad.Zero for c in cotangents]
         living = [c for c in cotangents if type(c) is not ad.Zero]
         found = iter(apply(linear_map.transpose.restrict(alive), residuals, living) if living else ())
@@ -194,6 +276,22 @@ class _Pull:
         return f"{self.operation.name}.bwd"
 
 
+def _first(x: jax.Array) -> jax.Array:
+    """The last axis moved to the front."""
+    return jnp.moveaxis(x, -1, 0)
+
+
+def _to_last(x: jax.Array, leading: int) -> jax.Array:
+    """The ``leading`` axes merged into one, which is moved to the end."""
+    return jnp.moveaxis(x if leading == 1 else x.reshape(math.prod(x.shape[:leading]), *x.shape[leading:]), 0, -1)
+
+
+def _to_front(x: jax.Array, batch: tuple[int, ...]) -> jax.Array:
+    """The last axis moved to the front and parted into the axes ``batch``."""
+    moved = _first(x)
+    return moved if len(batch) == 1 else moved.reshape(*batch, *moved.shape[1:])
+
+
 def _as_list(results: Any) -> list[Any]:
     return list(results) if isinstance(results, tuple | list) else [results]
 
@@ -207,8 +305,11 @@ def _as_dtype(x: jax.Array | None, dtype: Any) -> jax.Array | None:
     return x.astype(dtype)
 
 
-def _varying_alike(args: Any) -> Any:
-    """Inside shard_map all arguments of a primitive must vary over the same mesh axes: the transpose of this sums."""
+def varying_alike(args: Any) -> Any:
+    """The arguments of a primitive, or what a loop carries: inside shard_map they must vary over the same mesh axes.
+
+    The transpose of this sums.
+    """
     varying = [jax.typeof(x).manual_axis_type.varying for x in args]
     union = frozenset().union(*varying)
     if all(axes == union for axes in varying):

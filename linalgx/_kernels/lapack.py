@@ -12,6 +12,7 @@ from jax.lax import linalg as lax_linalg
 
 from linalgx._core.errors import nan_where
 from linalgx._core.matrix import diagonal
+from linalgx._kernels.interchanges import interchange
 
 
 def cholesky(A: jax.Array) -> jax.Array:
@@ -39,20 +40,6 @@ def lu_factor(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """L and U in one matrix, and the row interchanges counted from 0, by partial pivoting."""
     LU, pivots, _ = lax_linalg.lu(A)
     return LU, pivots
-
-
-def permutation(pivots: jax.Array, size: int) -> jax.Array:
-    """The order of the rows after the interchanges: P^T A = A[permutation]."""
-    return lax_linalg.lu_pivots_to_permutation(pivots, size)
-
-
-def interchange(pivots: jax.Array, X: jax.Array, *, back: bool = False, axis: int = -2) -> jax.Array:
-    """P^T X, or (``back``) P X; with axis -1 X P, or X P^T."""
-    order = permutation(pivots, X.shape[axis])
-    if back:
-        order = jnp.argsort(order, axis=-1)
-    index = order[..., :, None] if axis == -2 else order[..., None, :]
-    return jnp.take_along_axis(X, index, axis=axis, mode="promise_in_bounds")
 
 
 def lu_solve(LU: jax.Array, pivots: jax.Array, B: jax.Array, *, left: bool, adjoint: bool) -> jax.Array:

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_arrays, linear_system, public, require_matrix, square_matrix
-from linalgx._core.matrix import H, after, hermitian_from_triangle, hermitian_part, identity, lower_half
+from linalgx._core.composite import composite
+from linalgx._core.matrix import H, after, diagonal, hermitian_from_triangle, hermitian_part, identity, lower_half
 from linalgx._core.operation import Operation
 from linalgx._core.results import CholeskyExResult
 from linalgx._kernels import elimination, lapack
+from linalgx._kernels.select import small_kernel
 from linalgx.triangular_systems import solve_triangular_p
 
 
@@ -162,6 +164,39 @@ def cholesky_inverse(L: ArrayLike, upper: bool = False) -> jax.Array:
     return cholesky_inverse_p(H(factor) if upper else factor)
 
 
+@public()
+def cholesky_logdet(L: ArrayLike) -> jax.Array:
+    """Logarithm of the determinant of a Hermitian positive definite matrix from its Cholesky factor.
+
+    Args:
+        L: shape (..., n, n), the factor, lower or upper, that :func:`cholesky` gives; only its diagonal is read.
+
+    Returns:
+        The logarithm, real, shape (...), in the promoted real dtype of L; 0 for n = 0.
+
+    Raises:
+        ValueError: if the last two axes of L differ.
+        TypeError: if L is not an array of numbers.
+
+    On failure:
+        NaN where the factorisation failed; -inf where L has a zero on its diagonal.
+
+    Derivatives:
+        both modes, every order; zero off the diagonal of L.
+
+    Example:
+        >>> import jax.numpy as jnp, linalgx
+        >>> linalgx.cholesky_logdet(jnp.array([[1.0, 0.0], [5.0, 1.0]]))
+        Array(0., dtype=float32)
+    """
+    return _logdet_of_factor(square_matrix("cholesky_logdet", L=L))
+
+
+@composite(rank=2)
+def _logdet_of_factor(L: jax.Array) -> jax.Array:
+    return 2 * jnp.sum(jnp.log(jnp.real(diagonal(L))), axis=-1)
+
+
 def _read(function: str, a: ArrayLike, upper: bool, symmetrize: bool) -> jax.Array:
     A = square_matrix(function, a=a)
     return A if symmetrize else hermitian_from_triangle(A, lower=not upper)
@@ -169,7 +204,7 @@ def _read(function: str, a: ArrayLike, upper: bool, symmetrize: bool) -> jax.Arr
 
 # --- Cholesky factor: A = L L^H
 
-cholesky_p = Operation("cholesky", lambda A: lapack.cholesky(hermitian_part(A)))
+cholesky_p = Operation("cholesky", lambda A: lapack.cholesky(hermitian_part(A)), small=small_kernel("cholesky"))
 cholesky_info_p = Operation("cholesky_info", lambda A, L: elimination.first_failing_minor(hermitian_part(A), L))
 
 
@@ -208,7 +243,7 @@ def _cholesky_solve(L: jax.Array, B: jax.Array) -> jax.Array:
     return lapack.solve_triangular(L, Y, lower=True, transpose="H")
 
 
-cholesky_solve_p = Operation("cholesky_solve", _cholesky_solve, linear_in=(1,))
+cholesky_solve_p = Operation("cholesky_solve", _cholesky_solve, linear_in=(1,), small=small_kernel("cholesky_solve"))
 
 
 # Rules. A = L L^H is Hermitian, dA = dL L^H + L dL^H:
@@ -250,7 +285,7 @@ def _cholesky_inverse(L: jax.Array) -> jax.Array:
     return H(Y) @ Y
 
 
-cholesky_inverse_p = Operation("cholesky_inverse", _cholesky_inverse)
+cholesky_inverse_p = Operation("cholesky_inverse", _cholesky_inverse, small=small_kernel("cholesky_inverse"))
 
 
 # Rules.

@@ -11,11 +11,21 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
+from linalgx._core.batch_minor import SMALL
 from linalgx._core.errors import nan_where, not_finite
-from linalgx._core.matrix import H, diagonal, hermitian_from_triangle, hermitian_part, reciprocal_gaps, skew_part
+from linalgx._core.matrix import (
+    H,
+    diagonal,
+    hermitian_from_triangle,
+    hermitian_part,
+    normalise_phases,
+    reciprocal_gaps,
+    skew_part,
+)
 from linalgx._core.operation import Operation
 from linalgx._core.results import EighResult
 from linalgx._kernels import lapack
+from linalgx._kernels.select import small_kernel
 
 
 @public("UPLO", "symmetrize_input")
@@ -29,7 +39,8 @@ def eigh(a: ArrayLike, UPLO: str | None = None, symmetrize_input: bool = True) -
 
     Returns:
         ``eigenvalues``, real, ascending, shape (..., n), and ``eigenvectors``, orthonormal columns, shape
-        (..., n, n), in the promoted dtype of a.
+        (..., n, n), in the promoted dtype of a. Up to n = 8 the phase (sign) of an eigenvector v makes
+        sum_j sqrt(p_j) v_j, with the primes p_j, real and positive.
 
     Raises:
         ValueError: if the last two axes of a differ or UPLO is unknown.
@@ -110,10 +121,12 @@ def _eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     A = hermitian_part(A)
     failed = not_finite(A)
     l, V = lapack.eigh(jnp.where(failed[..., None, None], 0, A))
+    if A.shape[-1] <= SMALL:
+        V = normalise_phases(V)
     return jnp.where(failed[..., None], jnp.nan, l), nan_where(failed, V)
 
 
-eigh_p = Operation("eigh", _eigh)
+eigh_p = Operation("eigh", _eigh, small=small_kernel("eigh"))
 
 
 # Rules (Giles 2008). Differentiate A V = V diag(l) and multiply by V^H; with the Hermitian M = V^H dA V,
@@ -150,7 +163,7 @@ eigh_p.defjvp(_eigh_jvp, source="Giles (2008), Collected matrix derivative resul
 
 # --- Eigenvalues alone
 
-eigvalsh_p = Operation("eigvalsh", lambda A: _eigh(A)[0])
+eigvalsh_p = Operation("eigvalsh", lambda A: _eigh(A)[0], small=small_kernel("eigvalsh"))
 
 
 # Rules: those above without V_bar and dV.

@@ -17,6 +17,8 @@ from linalgx._core.matrix import H, after, diagonal, strictly_lower
 from linalgx._core.operation import Operation
 from linalgx._core.results import LUFactorExResult, LUFactorResult, LUResult
 from linalgx._kernels import elimination, lapack
+from linalgx._kernels.interchanges import interchange, permutation
+from linalgx._kernels.select import small_kernel
 from linalgx.triangular_systems import solve_triangular_p
 
 
@@ -213,7 +215,7 @@ def lu_unpack(LU: ArrayLike, pivots: ArrayLike, unpack_data: bool = True, unpack
 
 def _unpack(LU: jax.Array, pivots: jax.Array) -> LUResult:
     m = LU.shape[-2]
-    order = lapack.permutation(pivots, m)
+    order = permutation(pivots, m)
     P = (order[..., None, :] == jnp.arange(m, dtype=order.dtype)[:, None]).astype(LU.dtype)
     return LUResult(P, *_factors(LU))
 
@@ -248,7 +250,7 @@ def _lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
     return elimination.lu_without_interchanges(A), jnp.broadcast_to(jnp.arange(k, dtype=jnp.int32), (*batch, k))
 
 
-lu_factor_p = Operation("lu_factor", _lu_factor)
+lu_factor_p = Operation("lu_factor", _lu_factor, small=small_kernel("lu_factor"))
 
 
 # Rules (de Hoog, Anderssen, Lukas 2011). Differentiate P^T A = L U:  P^T dA = dL U + L dU.
@@ -317,7 +319,7 @@ def _with_last_pivot_one(LU: jax.Array) -> jax.Array:
 
 def _interchange(pivots: jax.Array, X: jax.Array, pivot: bool, back: bool = False) -> jax.Array:
     """P^T X, or (``back``) P X."""
-    return lapack.interchange(pivots, X, back=back) if pivot else X
+    return interchange(pivots, X, back=back) if pivot else X
 
 
 def _solve_lower(LU: jax.Array, X: jax.Array, adjoint: bool = False) -> jax.Array:
@@ -332,7 +334,7 @@ def _solve_upper(LU: jax.Array, X: jax.Array, adjoint: bool = False) -> jax.Arra
 
 # --- Solution from the factors: op(A) X = B or X op(A) = B, where A = P L U and op(A) is A or A^H
 
-lu_solve_p = Operation("lu_solve", lapack.lu_solve, linear_in=(2,))
+lu_solve_p = Operation("lu_solve", lapack.lu_solve, linear_in=(2,), small=small_kernel("lu_solve"))
 
 
 # Rules (Giles 2008). For A X = B:
@@ -359,7 +361,7 @@ def _lu_solve_bwd(residuals, X_bar, *, left, adjoint):
     LU, pivots, X = residuals
     B_bar = lu_solve_p(LU, pivots, after(X, X_bar), left=left, adjoint=not adjoint)
     S, R = factors_of_gradient(X, B_bar, left, adjoint)
-    S = lapack.interchange(pivots, S)
+    S = interchange(pivots, S)
     L, U = _factors(LU)
     return -(strictly_lower(S @ H(U @ R)) + jnp.triu((H(L) @ S) @ H(R))), None, B_bar
 
@@ -383,6 +385,6 @@ def _apply_change(LU: jax.Array, pivots: jax.Array, dLU: jax.Array, X: jax.Array
     L, U = _factors(LU)
     dL, dU = strictly_lower(dLU), jnp.triu(dLU)
     if adjoint:
-        X = lapack.interchange(pivots, X)
+        X = interchange(pivots, X)
         return H(U) @ (H(dL) @ X) + H(dU) @ (H(L) @ X)
-    return lapack.interchange(pivots, dL @ (U @ X) + L @ (dU @ X), back=True)
+    return interchange(pivots, dL @ (U @ X) + L @ (dU @ X), back=True)

@@ -28,6 +28,7 @@ from linalgx._core.matrix import (
 from linalgx._core.operation import Operation
 from linalgx._core.results import GeqrfResult, QRResult
 from linalgx._kernels import lapack
+from linalgx._kernels.select import small_kernel
 from linalgx.decompositions.householder import reflectors
 from linalgx.triangular_systems import solve_triangular_p
 
@@ -139,7 +140,7 @@ def _qr(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return lapack.householder_product(h[..., :, :k], tau), jnp.triu(h[..., :k, :])
 
 
-qr_p = Operation("qr", _qr)
+qr_p = Operation("qr", _qr, small=small_kernel("qr"))
 
 
 # Rules. Let X = Q^H dA_1 R_1^-1, the index 1 for the first k columns. Q^H dQ = Omega is skew and dR_1 R_1^-1 = Psi is
@@ -225,7 +226,7 @@ def _householder_qr(A: jax.Array, *, full: bool) -> tuple[jax.Array, ...]:
     return Q, jnp.triu(h[..., :k, :]), reflectors(h, k), tau
 
 
-householder_qr_p = Operation("householder_qr", _householder_qr)
+householder_qr_p = Operation("householder_qr", _householder_qr, small=small_kernel("householder_qr"))
 
 
 # Rules. What is added to the reduced decomposition, Q = [Q_1, Q_2], is a function of Q_1: the rules of V, tau and Q_2

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import matrix, public, square_matrix
+from linalgx._core.batch_minor import SMALL
 from linalgx._core.errors import nan_where, not_finite
 from linalgx._core.matrix import (
     H,
     diagonal,
     from_diagonal,
     hermitian_part,
+    phases,
     reciprocal_gaps,
     reciprocal_magnitudes,
     reciprocal_sums,
@@ -25,6 +27,7 @@ from linalgx._core.matrix import (
 from linalgx._core.operation import Operation
 from linalgx._core.results import SVDResult
 from linalgx._kernels import lapack
+from linalgx._kernels.select import small_kernel
 from linalgx.decompositions.eigh import eigh_p, eigvalsh_p
 
 
@@ -42,7 +45,9 @@ def svd(
 
     Returns:
         ``U``, shape (..., m, m) or (..., m, k), with orthonormal columns; ``S``, real, shape (..., k), descending;
-        ``Vh``, shape (..., n, n) or (..., k, n), with orthonormal rows. Or S alone.
+        ``Vh``, shape (..., n, n) or (..., k, n), with orthonormal rows. Or S alone. Up to m, n = 8 the phase (sign)
+        of a column v of V makes sum_j sqrt(p_j) v_j, with the primes p_j, real and positive; the phase of a column of
+        U without a positive singular value does so for that column.
 
     Raises:
         ValueError: if a has fewer than two axes, or with ``hermitian`` is not square.
@@ -127,10 +132,20 @@ def _svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, ja
     # LAPACK makes some of the outputs finite for input that is not
     failed = not_finite(A)
     U, S, Vh = lapack.svd(jnp.where(failed[..., None, None], 0, A), full_matrices=full_matrices)
+    if max(A.shape[-2:]) <= SMALL:
+        U, Vh = _normalise_phases(U, S, Vh)
     return nan_where(failed, U), jnp.where(failed[..., None], jnp.nan, S), nan_where(failed, Vh)
 
 
-svd_p = Operation("svd", _svd)
+def _normalise_phases(U: jax.Array, S: jax.Array, Vh: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Phases are those of the columns of V; columns of U that belong to no positive singular value have their own."""
+    k = S.shape[-1]
+    of_V, of_U = phases(H(Vh)), phases(U)
+    shared = jnp.where(S[..., None, :] > 0, of_V[..., :k], of_U[..., :k])
+    return U * jnp.concatenate([shared, of_U[..., k:]], axis=-1), H(of_V) * Vh
+
+
+svd_p = Operation("svd", _svd, small=small_kernel("svd"))
 
 
 # Rules, for m >= n (a wide A is treated as its adjoint A^H = V S U^H). Here k = n, V is square, and U has k columns,
@@ -223,7 +238,7 @@ def _svdvals(A: jax.Array) -> jax.Array:
     return jnp.where(failed[..., None], jnp.nan, S)
 
 
-svdvals_p = Operation("svdvals", _svdvals)
+svdvals_p = Operation("svdvals", _svdvals, small=small_kernel("svdvals"))
 
 
 # Rules.

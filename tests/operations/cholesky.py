@@ -77,6 +77,12 @@ CASES = [
         {"upper": True},
     ),
     Case(
+        "cholesky_logdet",
+        "lower",
+        lambda rng, d: (triangular(rng, d, 4),),
+        lambda L: 2 * np.log(np.real(np.diag(L))).sum(),
+    ),
+    Case(
         "solve_triangular",
         "lower",
         lambda rng, d: (triangular(rng, d, 4), general(rng, d, 4, 2)),
@@ -124,6 +130,7 @@ ERRORS = [
         "b has 4 rows, but a is 3 x 3",
     ),
     ("solve_triangular", (np.ones((2, 3, 3)), np.ones((4, 3, 1))), {"upper": True}, ValueError, "do not broadcast"),
+    ("cholesky_logdet", (np.ones((2, 3)),), {}, ValueError, r"linalgx\.cholesky_logdet: L must be square"),
     ("cholesky_solve", (np.ones(2), np.ones((3, 3))), {}, ValueError, "b has 2 elements, but L is 3 x 3"),
 ]
 

@@ -1,0 +1,135 @@
+"""Measurements in a process of their own, so that a side that hangs or crashes costs one entry and not the run.
+
+JAX 0.10.2 on two cores waits for ever in some programs with two batched LAPACK calls: a kernel that runs on XLA's pool
+of threads splits its batch onto the same pool. Nothing but the end of the process frees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import os
+import pathlib
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+Beat = Callable[..., None]
+Task = Callable[[Beat, frozenset[str]], Any]
+"""What is measured: it calls ``beat(side)`` (``beat(side, compiling=True)``) before each step of a side, and leaves
+out the sides in its second argument."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Seconds that one step may take; a running step is given up earlier if its process does nothing at all."""
+
+    running: float = 30.0
+    compiling: float = 180.0
+    idle: float = 5.0
+
+
+class Worker:
+    """A process that runs tasks one after the other, and is replaced when it hangs."""
+
+    def __init__(self, limits: Limits = Limits()):
+        self.limits = limits
+        self._process: Any = None
+        self._pipe: Any = None
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop()
+
+    def run(self, task: Task) -> tuple[Any, dict[str, str]]:
+        """The result of the task, without those sides that hung or crashed; and what happened to them."""
+        failed: dict[str, str] = {}
+        while True:
+            kind, value = self._attempt(task, frozenset(failed))
+            if kind == "result":
+                return value, failed
+            self._stop()
+            side, reason = value
+            if kind == "error" or side is None or side in failed:
+                raise RuntimeError(f"the measurement of {task} failed: {reason}")
+            failed[side] = reason
+
+    def _attempt(self, task: Task, skip: frozenset[str]) -> tuple[str, Any]:
+        """("result", what the task returned), ("stopped", (side, reason)) or ("error", (None, traceback))."""
+        self._start()
+        self._pipe.send((task, skip))
+        side, compiling = None, False
+        while True:
+            limit = self.limits.compiling if compiling or side is None else self.limits.running
+            if not self._waits_for_message(limit, math.inf if side is None else self.limits.idle):
+                return "stopped", (side, "no end of compiling" if compiling else "hangs")
+            try:
+                kind, value = self._pipe.recv()
+            except (EOFError, ConnectionResetError):
+                return "stopped", (side, "crashes")
+            if kind != "beat":
+                return kind, value
+            side, compiling = value
+
+    def _waits_for_message(self, limit: float, idle: float) -> bool:
+        """Whether a message comes before the limit, and before the process has been idle for too long."""
+        now = time.monotonic()
+        end, busy, used = now + limit, now, _cpu_seconds(self._process.pid)
+        while not self._pipe.poll(min(0.5, limit)):
+            now, before, used = time.monotonic(), used, _cpu_seconds(self._process.pid)
+            if used is None or before is None or used > before:
+                busy = now
+            if now > end or now - busy > idle:
+                return False
+        return True
+
+    def _start(self) -> None:
+        if self._process is not None:
+            return
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._process = None
+
+
+def _serve(pipe: Connection) -> None:
+    """The worker's side: run what comes through the pipe until it closes."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+    def beat(side: str, compiling: bool = False) -> None:
+        pipe.send(("beat", (side, compiling)))
+
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        while True:
+            task, skip = pipe.recv()
+            try:
+                pipe.send(("result", task(beat, skip)))
+            except Exception:
+                pipe.send(("error", (None, traceback.format_exc())))
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """The processor time that a process has used so far; None where the system does not tell."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

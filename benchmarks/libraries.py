@@ -1,0 +1,120 @@
+"""linalgx and its peers under one set of names, all batched over leading axes."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy import linalg as jsp
+
+import linalgx
+
+PEERS = ("jnp", "torch", "numpy", "scipy")
+"""jnp is jax.numpy.linalg, and jax.scipy.linalg for what that does not have."""
+
+AT_MOST = {"scipy": 256}
+"""The most matrices in a call, for libraries that take them one by one in Python; times are compared per matrix."""
+
+
+class Missing(AttributeError):
+    """A library does not have a function."""
+
+
+class Library(SimpleNamespace):
+    """The functions of a library."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Missing(name)
+
+
+def _linalgx() -> Library:
+    names = """
+        cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp
+        matmul vecdot matrix_transpose cholesky_logdet
+    """
+    own = {name: getattr(linalgx, name) for name in names.split()}
+    return Library(**own, solve_triangular=functools.partial(linalgx.solve_triangular, upper=False))
+
+
+def _jnp() -> Library:
+    names = "cholesky solve inv det slogdet qr eigh eigvalsh svdvals matmul vecdot matrix_transpose"
+    own = {name: getattr(jnp.linalg, name) for name in names.split()}
+    return Library(
+        **own,
+        cholesky_logdet=lambda L: 2 * jnp.sum(jnp.log(jnp.diagonal(L))),
+        svd=functools.partial(jnp.linalg.svd, full_matrices=False),
+        lu=jnp.vectorize(jsp.lu, signature="(n,n)->(n,n),(n,n),(n,n)"),
+        lu_factor=jsp.lu_factor,
+        matrix_exp=jsp.expm,
+        solve_triangular=functools.partial(jsp.solve_triangular, lower=True),
+    )
+
+
+def _numpy() -> Library:
+    names = "cholesky solve inv det slogdet qr eigh eigvalsh svd svdvals matmul vecdot"
+    return Library(**{name: getattr(np.linalg, name) for name in names.split()})
+
+
+def _scipy() -> Library:
+    from scipy import linalg
+
+    own = {name: getattr(linalg, name) for name in "solve inv det lu lu_factor qr eigh svd eigvalsh svdvals".split()}
+    return Library(
+        **own,
+        cholesky=functools.partial(linalg.cholesky, lower=True),
+        matrix_exp=linalg.expm,
+        solve_triangular=functools.partial(linalg.solve_triangular, lower=True),
+    )
+
+
+def _torch() -> Library:
+    import torch
+
+    names = "cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp matmul vecdot"
+    own = {name: getattr(torch.linalg, name) for name in names.split()}
+    return Library(**own, solve_triangular=functools.partial(torch.linalg.solve_triangular, upper=False))
+
+
+_LIBRARIES = {"linalgx": _linalgx, "jnp": _jnp, "numpy": _numpy, "scipy": _scipy, "torch": _torch}
+
+
+@functools.cache
+def library(name: str) -> Library:
+    """The functions of a library that is installed."""
+    return _LIBRARIES[name]()
+
+
+def installed(name: str) -> bool:
+    """Whether a peer can be measured."""
+    return name == "jnp" or importlib.util.find_spec(name) is not None
+
+
+def eager(name: str, function: Callable[..., Any], arrays: tuple[np.ndarray, ...]) -> Callable[[], Any]:
+    """A side that calls a library which does not compile."""
+    if name == "torch":
+        return _torch_side(function, arrays)
+    some = tuple(x[: AT_MOST.get(name, len(x))] for x in arrays)
+    return lambda: function(library(name), *some)
+
+
+def _torch_side(function: Callable[..., Any], arrays: tuple[np.ndarray, ...]) -> Callable[[], Any]:
+    """A side of torch, which computes where JAX does if it can."""
+    import torch
+
+    if jax.default_backend() == "gpu" and torch.cuda.is_available():
+        there = [torch.from_numpy(x).cuda() for x in arrays]
+
+        def on_gpu() -> Any:
+            out = function(library("torch"), *there)
+            torch.cuda.synchronize()
+            return out
+
+        return on_gpu
+    here = [torch.from_numpy(x) for x in arrays]
+    return lambda: function(library("torch"), *here)

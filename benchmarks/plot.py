@@ -1,0 +1,123 @@
+"""The plots of ``python -m benchmarks small``: ns per matrix against n, a panel for each case."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from benchmarks.libraries import AT_MOST
+
+Row = dict[str, Any]
+COLUMNS = 6
+STYLES: dict[str, dict[str, Any]] = {
+    "linalgx": {"color": "#c1272d", "linewidth": 2.4, "marker": "o", "markersize": 4.5, "zorder": 5},
+    "linalgx, batch last": {"color": "#f28c28", "linewidth": 2.4, "marker": "o", "markersize": 4.5, "zorder": 4},
+    "jnp": {"color": "#0072b2", "marker": "s"},
+    "torch": {"color": "#7b4fa3", "marker": "^"},
+    "numpy": {"color": "#2e8b57", "marker": "v"},
+    "scipy": {"color": "#8c8c40", "marker": "D"},
+    "copy": {"color": "0.35", "linestyle": "--", "linewidth": 1.2, "marker": ""},
+}
+LABELS = {
+    "jnp": "jax.numpy / jax.scipy",
+    "scipy": "scipy (else above the panel)",
+    "copy": "copy of the input (the limit)",
+}
+PLOTS = {
+    "small": (("operation",), "Many small matrices: operations"),
+    "small_gradients": (("operation gradient",), "Many small matrices: value and gradient of operations"),
+    "small_pipelines": (("pipeline", "pipeline gradient"), "Many small matrices: pipelines, value; value and gradient"),
+}
+
+
+def write(rows: Sequence[Row], out: pathlib.Path) -> list[pathlib.Path]:
+    """``small.png``, ``small_gradients.png`` and ``small_pipelines.png``, of the groups that were measured."""
+    written = []
+    for name, (groups, title) in PLOTS.items():
+        part = [row for row in rows if row["group"] in groups]
+        if part:
+            path = out / f"{name}.png"
+            draw(part, title).savefig(path, dpi=130)
+            written.append(path)
+    return written
+
+
+def draw(rows: Sequence[Row], title: str) -> Figure:
+    """A row of panels after the other for each dtype, with one legend."""
+    dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    columns = min(COLUMNS, len(cases))
+    height = math.ceil(len(cases) / columns)
+    with matplotlib.rc_context({"font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.3, "lines.markersize": 4}):
+        figure = Figure(figsize=(max(2.5 * columns, 6.0), 2.35 * height * len(dtypes) + 1.1), layout="constrained")
+        parts = figure.subfigures(len(dtypes), 1, squeeze=False)[:, 0]
+        limits = _limits(rows)
+        for part, dtype in zip(parts, dtypes, strict=True):
+            part.suptitle(dtype, fontsize=11, fontweight="bold")
+            axes = part.subplots(height, columns, squeeze=False, sharex=True, sharey=True)
+            for i, axis in enumerate(axes.flat):
+                if i < len(cases):
+                    _panel(axis, [row for row in rows if row["case"] == cases[i] and row["dtype"] == dtype], cases[i])
+                    axis.set_ylim(limits)
+                else:
+                    axis.set_visible(False)
+            for axis in axes[:, 0]:
+                axis.set_ylabel("ns per matrix")
+            for i in range(columns):
+                _lowest(axes[:, i]).set_xlabel("n")
+                _lowest(axes[:, i]).tick_params(labelbottom=True)
+        _legend(figure, rows, title, wide=columns > 3)
+    return figure
+
+
+def _lowest(axes: Sequence[Axes]) -> Axes:
+    return [axis for axis in axes if axis.get_visible()][-1]
+
+
+def _panel(axis: Axes, rows: Sequence[Row], title: str) -> None:
+    """The sides of one case; a side that failed at some n has no point there."""
+    axis.set_title(title)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    rows = sorted(rows, key=lambda row: row["n"])
+    for side, style in STYLES.items():
+        points = [(row["n"], row["times"][side]["ns"]) for row in rows if side in row["times"]]
+        if points:
+            axis.plot(*zip(*points, strict=True), **style)
+    for row in rows:
+        if row["failed"].get("jnp") == "hangs":
+            axis.plot(row["n"], 0.96, "x", color=STYLES["jnp"]["color"], transform=axis.get_xaxis_transform())
+    axis.set_xlim(1.85, 8.65)
+    axis.set_xticks(range(2, 9), labels=[str(n) for n in range(2, 9)])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.minorticks_off()
+    axis.yaxis.set_major_locator(LogLocator(numticks=12))
+    axis.grid(True, which="major", color="0.9", linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+    """The same for all panels, with room for all sides but those that call Python for each matrix."""
+    times = [(side, time["ns"]) for row in rows for side, time in row["times"].items()]
+    values = [ns for side, ns in times if side not in AT_MOST]
+    return (min(values) / 1.6, max(values) * 2.5) if values else (1.0, 10.0)
+
+
+def _legend(figure: Figure, rows: Sequence[Row], title: str, wide: bool) -> None:
+    """The title, and the names of the sides that were measured, below the panels."""
+    figure.suptitle(title, fontsize=14, fontweight="bold")
+    sides = [side for side in STYLES if any(side in row["times"] for row in rows)]
+    lines = [matplotlib.lines.Line2D([], [], **STYLES[side]) for side in sides]
+    labels = [LABELS.get(side, side) for side in sides]
+    if any(row["failed"].get("jnp") == "hangs" for row in rows):
+        lines.append(matplotlib.lines.Line2D([], [], color=STYLES["jnp"]["color"], marker="x", linestyle=""))
+        labels.append("jax.numpy hangs")
+    columns = len(lines) if wide else 3
+    figure.legend(lines, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=10)

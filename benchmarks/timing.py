@@ -1,0 +1,100 @@
+"""Timing, written once: several sides in one process, a sample of each in turn, medians compared.
+
+A side is a function without arguments, whose result is waited for. Timings on a shared machine drift, so that only
+sides of the same measurement are compared with each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+Side = Callable[[], Any]
+Clock = Callable[[], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds a call: median, interquartile range and minimum of the samples, one a round, of ``calls`` calls each."""
+
+    median: float
+    iqr: float
+    minimum: float
+    rounds: int
+    calls: int = 1
+
+    @classmethod
+    def of(cls, samples: Sequence[float], calls: int = 1) -> Timing:
+        """The statistics of the seconds a call that were sampled."""
+        iqr = 0.0
+        if len(samples) > 1:
+            lower, _, upper = statistics.quantiles(samples, n=4, method="inclusive")
+            iqr = upper - lower
+        return cls(statistics.median(samples), iqr, min(samples), len(samples), calls)
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long to measure: at least ``rounds`` rounds, more until ``budget`` seconds are spent, at most ``most``.
+
+    A sample takes about ``sample`` seconds: that many calls are made in a row.
+    """
+
+    rounds: int = 7
+    budget: float = 0.5
+    most: int = 100
+    sample: float = 0.005
+
+
+def interleaved(
+    sides: Mapping[str, Side],
+    effort: Effort = Effort(),
+    before: Callable[[str], Any] = lambda name: None,
+    clock: Clock = time.perf_counter,
+) -> dict[str, Timing]:
+    """Time all sides, one sample of each a round; ``before`` is told whose turn it is, outside of what is timed."""
+    calls = {}
+    for name, side in sides.items():
+        before(name)
+        calls[name] = _calls(side, effort.sample, clock)
+    samples: dict[str, list[float]] = {name: [] for name in sides}
+    start, done = clock(), 0
+    while done < effort.rounds or (done < effort.most and clock() - start < effort.budget):
+        for name, side in sides.items():
+            before(name)
+            samples[name].append(_sample(side, calls[name], clock))
+        done += 1
+    return {name: Timing.of(samples[name], calls[name]) for name in sides}
+
+
+def _calls(side: Side, seconds: float, clock: Clock) -> int:
+    """How many calls fill a sample, after one that warms up."""
+    jax.block_until_ready(side())
+    return max(1, min(1000, math.ceil(seconds / max(_sample(side, 1, clock), 1e-9))))
+
+
+def _sample(side: Side, calls: int, clock: Clock) -> float:
+    """The seconds a call of ``calls`` calls in a row, each waited for; what is not JAX's is ready when it returns."""
+    start = clock()
+    for _ in range(calls):
+        jax.block_until_ready(side())
+    return (clock() - start) / calls
+
+
+def compiled(function: Callable[..., Any], *args: Any, clock: Clock = time.perf_counter) -> tuple[Side, float]:
+    """The compiled function with its arguments as a side, and the seconds to trace, lower and compile it."""
+    start = clock()
+    program = jax.jit(function).lower(*args).compile()
+    return functools.partial(program, *args), clock() - start
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """The mean for ratios; of none, NaN."""
+    return math.exp(statistics.fmean(map(math.log, ratios))) if ratios else math.nan

@@ -1,0 +1,132 @@
+"""Hermitian eigendecomposition of small matrices by Jacobi's method, the batch on the last axis.
+
+With H = A + shift = L L^H, rotations from the right make the columns of L Q orthogonal: their directions are the
+eigenvectors of H, their squared lengths its eigenvalues. No product of rotations is needed. The shift is zero where A
+is positive definite, which keeps the high relative accuracy of Demmel & Veselic's method, and else makes H safely so.
+
+Sources: those of :mod:`linalgx._kernels.batch_minor.jacobi`; Veselic & Hari (1989), "A note on a one-sided Jacobi
+algorithm", Numer. Math. 56.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from linalgx._core.batch_minor import materialise
+from linalgx._kernels.batch_minor import jacobi
+from linalgx._kernels.batch_minor.parts import in_parts
+
+
+def eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Ascending eigenvalues, and the eigenvectors, of the Hermitian part of A; NaN where A is not finite."""
+    if A.shape[0] <= 2:
+        return _small(A)
+    return in_parts(_decompose, jacobi.chunk_size(A.shape[0], A.shape[0], A.dtype), A)
+
+
+def eigvalsh(A: jax.Array) -> jax.Array:
+    """Ascending eigenvalues of the Hermitian part of A; NaN where A is not finite."""
+    if A.shape[0] <= 2:
+        return _small(A)[0]
+    return in_parts(_values, jacobi.chunk_size(A.shape[0], A.shape[0], A.dtype), A)
+
+
+def _values(A: jax.Array) -> jax.Array:
+    W, power, shift, scale, failed = _orthogonal(A)
+    lengths2 = materialise(jacobi.squared_lengths(W))
+    lengths2 = jacobi.sort(lengths2, jacobi.descending(-lengths2))
+    return jnp.where(failed, jnp.nan, (lengths2 / power**2 - shift) * scale)
+
+
+def _decompose(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    W, power, shift, scale, failed = _orthogonal(A)
+    lengths2 = materialise(jacobi.squared_lengths(W))
+    places = jacobi.descending(-lengths2)
+    l = (jacobi.sort(lengths2, places) / power**2 - shift) * scale
+    factors = jnp.where(failed, jnp.nan, jacobi.phases(W)) / jnp.sqrt(lengths2).astype(W.dtype)
+    return jnp.where(failed, jnp.nan, l), jnp.swapaxes(jacobi.sort(W * factors[:, None], places), 0, 1)
+
+
+def _orthogonal(A: jax.Array) -> tuple[jax.Array, float, jax.Array, jax.Array, jax.Array]:
+    """The orthogonal columns of power L Q, where L L^H = A / scale + shift; power, shift, scale; failures."""
+    H, scale, failed = _scaled(A)
+    L, shift = _factor(H)
+    power = 2.0 ** (jacobi.largest_exponent(A.dtype) - 4)
+    return jacobi.orthogonalise(L * power, H.shape[0]), power, shift, scale, failed
+
+
+def _scaled(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The Hermitian part of A / scale; scale; where A is not finite."""
+    A, scale, failed = jacobi.scaled(A)
+    return 0.5 * (A + jnp.conj(jnp.swapaxes(A, 0, 1))), scale, failed
+
+
+def _factor(H: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The columns of L, and the shift, zero where H is positive definite, with L L^H = H + shift."""
+    identity = jnp.eye(H.shape[0], dtype=H.dtype)[:, :, None]
+
+    def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        _, shift, tried = state
+        L = _cholesky(H + shift.astype(H.dtype) * identity)
+        return L, jnp.where(jnp.isnan(jnp.real(L[-1, -1])), _shift(H), shift), tried + 1
+
+    def unfinished(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        L, _, tried = state
+        return (tried < 2) & jnp.any(jnp.isnan(jnp.real(L[-1, -1])))
+
+    nothing = jnp.full_like(H, jnp.nan)
+    L, shift, _ = lax.while_loop(unfinished, step, (nothing, jnp.zeros_like(H[0, 0].real), jnp.zeros((), jnp.int32)))
+    return L, shift
+
+
+def _cholesky(H: jax.Array) -> jax.Array:
+    """The columns of L, shape (columns, rows, B); NaN in the last ones if a pivot is not positive, or underflows."""
+    n, smallest = H.shape[0], float(jnp.finfo(H.dtype).tiny) ** 0.5
+    columns: list[jax.Array] = []
+    for j in range(n):
+        pivot = jnp.real(H[0, 0])
+        root = jnp.sqrt(jnp.where(pivot > smallest, pivot, -1)).astype(H.dtype)
+        column = jnp.concatenate([root[None], H[1:, 0] / root])
+        H = H[1:, 1:] - column[1:, None] * jnp.conj(column[None, 1:])
+        columns.append(jnp.pad(column, [(j, 0), (0, 0)]))
+    return jnp.stack(columns)
+
+
+def _shift(H: jax.Array) -> jax.Array:
+    """What makes H safely positive definite: a little more than the bound of Gershgorin's circles."""
+    moduli = jnp.sqrt(jacobi.square(H)) if jnp.iscomplexobj(H) else jnp.abs(H)
+    diagonal = jnp.stack([jnp.real(H[i, i]) for i in range(H.shape[0])])
+    bound = jacobi.fold(jnp.maximum, jacobi.fold(jnp.add, moduli) - jnp.abs(diagonal) - diagonal)
+    bound = jnp.maximum(bound, 0)
+    return bound + 0.0625 * (1 + bound)
+
+
+def _small(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of order 1 or 2: one rotation."""
+    H, scale, failed = _scaled(A)
+    if H.shape[0] == 1:
+        l, V = jnp.real(H[0]), jnp.ones_like(A)
+    else:
+        l, V = _rotated(jnp.real(H[0, 0]), jnp.real(H[1, 1]), H[1, 0])
+    V = V * jacobi.phases(jnp.swapaxes(V, 0, 1))
+    return jnp.where(failed, jnp.nan, l * scale), jnp.where(failed, jnp.nan, V)
+
+
+def _rotated(a: jax.Array, d: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues and eigenvectors of [[a, conj(b)], [b, d]]."""
+    modulus = jnp.sqrt(jacobi.square(b)) if jnp.iscomplexobj(b) else jnp.abs(b)
+    phase = jnp.where(modulus == 0, 1, b / jnp.where(modulus == 0, 1, modulus).astype(b.dtype))
+    diagonal = modulus == 0
+    zeta = (d - a) / jnp.where(diagonal, 1, 2 * modulus)
+    t = jnp.where(diagonal, 0, jnp.where(zeta < 0, -1, 1)) / (jnp.abs(zeta) + jnp.sqrt(1 + zeta * zeta))
+    c = 1 / jnp.sqrt(1 + t * t)
+    s = c * t
+    x, y = a - t * modulus, d + t * modulus
+    # the columns [c, -s phase] and [s, c phase] belong to x and y
+    swap = x > y
+    l = jnp.stack([jnp.minimum(x, y), jnp.maximum(x, y)])
+    first = jnp.stack([jnp.where(swap, s, c).astype(b.dtype), jnp.where(swap, c, -s).astype(b.dtype) * phase])
+    second = jnp.stack([jnp.where(swap, c, s).astype(b.dtype), jnp.where(swap, -s, c).astype(b.dtype) * phase])
+    return l, jnp.stack([first, second], axis=1)

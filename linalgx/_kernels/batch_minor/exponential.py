@@ -1,0 +1,26 @@
+"""The matrix exponential of small matrices, the batch on the last axis."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from linalgx._core.batch_minor import materialise
+from linalgx._kernels import exponential
+from linalgx._kernels.batch_minor.parts import in_parts
+from linalgx._kernels.batch_minor.products import multiply
+
+
+def matrix_exp(A: jax.Array, *directions: jax.Array) -> jax.Array:
+    """The Fréchet derivative of exp at A in the given directions; exp(A) without a direction."""
+    size = 1024 if A.shape[0] < 4 else 256
+    return in_parts(functools.partial(exponential.matrix_exp, _LAYOUT), size, A, *directions)
+
+
+def _largest(x: jax.Array) -> jax.Array:
+    return functools.reduce(jnp.maximum, (x[:, j : j + 1] for j in range(x.shape[1])))
+
+
+_LAYOUT = exponential.Layout((0, 1), multiply, _largest, materialise)

@@ -1,0 +1,169 @@
+"""One-sided Jacobi: rotations that make the columns of small matrices orthogonal, the batch on the last axis.
+
+A round rotates disjoint pairs of neighbouring columns, the pairs (0, 1), (2, 3), ... or the pairs (1, 2), (3, 4), ...
+in turn, and exchanges the two of each pair: in any n rounds every column meets every other one (Brent & Luk's odd-even
+ordering). The batch is cut into chunks that stay in cache while they are worked on; the rotations of a chunk end when
+all its members have converged.
+
+Sources: Golub & Van Loan, Matrix Computations, sections 8.5 and 8.6; Brent & Luk (1985), "The solution of
+singular-value and symmetric eigenvalue problems on multiprocessor arrays", SIAM J. Sci. Stat. Comput. 6; de Rijk
+(1989), "A one-sided Jacobi algorithm for computing the singular value decomposition on a vector computer", SIAM J. Sci.
+Stat. Comput. 10; Demmel & Veselic (1992), "Jacobi's method is more accurate than QR", SIAM J. Matrix Anal. Appl. 13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from linalgx._core.batch_minor import materialise
+from linalgx._core.matrix import FIRST_PRIMES
+from linalgx._core.operation import varying_alike
+
+MOST_ROUNDS = 240
+"""Where the rotations end at the latest; 20 to 60 are usual."""
+
+CACHED_BYTES = 2**16
+"""The size of a chunk that, with what is made of it, stays in the cache of a core."""
+
+
+def orthogonalise(W: jax.Array, rows: int) -> jax.Array:
+    """W, shape (columns, all rows, B), times unitary matrices that make its columns orthogonal in the first ``rows``.
+
+    Squares of squares of the entries of these rows must not overflow: see :func:`largest_exponent`.
+    """
+    n = W.shape[0]
+    if n <= 2:
+        # the second rotation is for what the first one leaves where the columns were nearly parallel
+        return W if n == 1 else _round(materialise(_round(W, rows, 0)[0]), rows, 0)[0]
+
+    def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        W, quiet, rounds = state
+        W, large = _round(W, rows, 0)
+        W, also = _round(materialise(W), rows, 1)
+        return W, jnp.where(jnp.any(large | also), jnp.int32(0), quiet + 2), rounds + 2
+
+    def unfinished(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        _, quiet, rounds = state
+        return (quiet < n) & (rounds < MOST_ROUNDS)
+
+    start = varying_alike([W, jnp.int32(0), jnp.int32(0)])
+    return lax.while_loop(unfinished, step, tuple(start))[0]
+
+
+def _round(W: jax.Array, rows: int, first: int) -> tuple[jax.Array, jax.Array]:
+    """W after a rotation and an exchange of the pairs from column ``first`` on, and where a rotation was large."""
+    n, size, B = W.shape
+    last = first + (n - first) // 2 * 2
+    pairs = W[first:last].reshape((last - first) // 2, 2, size, B)
+    X, Y = pairs[:, 0], pairs[:, 1]
+    c, s, large = _rotation(X[:, :rows], Y[:, :rows])
+    c, s = c[:, None], s[:, None]
+    rotated = jnp.stack([jnp.conj(s) * X + c * Y, c * X - s * Y], axis=1).reshape(last - first, size, B)
+    return jnp.concatenate([W[:first], rotated, W[last:]]), fold(jnp.logical_or, large)
+
+
+def _rotation(X: jax.Array, Y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The c (real) and s that make c x - s y and conj(s) x + c y orthogonal; and whether the rotation was large.
+
+    With alpha = |x|^2, beta = |y|^2, gamma = x^H y, delta = beta - alpha, it is the smaller of the two angles:
+    c : s = (|delta| + sqrt(delta^2 + 4 |gamma|^2)) : +-2 conj(gamma). Below sqrt(eps) for the angle and the cosine of
+    x and y, the next rotations undo no more than eps of this one.
+    """
+    eps, m = float(jnp.finfo(X.dtype).eps), X.shape[1]
+    products = [squared_lengths(X), squared_lengths(Y)]
+    if jnp.iscomplexobj(X):
+        gamma = fold(jnp.add, jnp.conj(X) * Y, axis=1)
+        alpha, beta, real, imag = materialise(jnp.stack([*products, jnp.real(gamma), jnp.imag(gamma)]))
+        modulus2, gamma_conj = real * real + imag * imag, lax.complex(real, -imag)
+    else:
+        alpha, beta, gamma_conj = materialise(jnp.stack([*products, fold(jnp.add, X * Y, axis=1)]))
+        modulus2 = gamma_conj * gamma_conj
+    delta, bound = beta - alpha, alpha * beta
+    orthogonal = modulus2 <= m * eps**2 * bound
+    w = jnp.where(orthogonal, 1, jnp.abs(delta) + jnp.sqrt(delta * delta + 4 * modulus2))
+    v2 = jnp.where(orthogonal, 0, 4 * modulus2)
+    length = jnp.sqrt(w * w + v2)
+    sign = jnp.where(orthogonal, 0, jnp.where(delta < 0, -2, 2)).astype(w.dtype)
+    large = ~orthogonal & ((modulus2 > 0.1 * eps * bound) | (v2 > 0.1 * eps * w * w))
+    return (w / length).astype(X.dtype), sign.astype(X.dtype) * gamma_conj / length.astype(X.dtype), large
+
+
+def chunk_size(columns: int, rows: int, dtype: Any) -> int:
+    """How many matrices of these columns and rows make a chunk."""
+    size = CACHED_BYTES // (columns * rows * jnp.dtype(dtype).itemsize)
+    return min(max(size, 128), 2048)
+
+
+def descending(values: jax.Array) -> jax.Array:
+    """The place of each value, counted along the first axis, in descending order."""
+    numbers = jnp.arange(values.shape[0], dtype=jnp.int32)[:, None]
+    earlier = (numbers < numbers.T)[..., None]
+    before = (values[:, None] > values[None]) | (earlier & (values[:, None] == values[None]))
+    return materialise(fold(jnp.add, before.astype(jnp.int32)))
+
+
+def sort(X: jax.Array, places: jax.Array) -> jax.Array:
+    """X with what its first axis counts moved to these places."""
+    n = X.shape[0]
+    own = jnp.arange(n, dtype=jnp.int32).reshape(n, *(1,) * (X.ndim - 1))
+    result = jnp.broadcast_to(X[:1], X.shape)
+    for i in range(1, n):
+        result = jnp.where(places[i] == own, X[i], result)
+    return result
+
+
+def phases(X: jax.Array) -> jax.Array:
+    """For each column of X, shape (columns, rows, B), the phase that :func:`linalgx._core.matrix.phases` gives it."""
+    weights = jnp.sqrt(jnp.asarray(FIRST_PRIMES[: X.shape[1]], X.real.dtype)).astype(X.dtype)
+    total = fold(jnp.add, X * weights[:, None], axis=1)
+    if not jnp.iscomplexobj(X):
+        return jnp.where(total < 0, -1, 1).astype(X.dtype)
+    modulus = jnp.sqrt(square(total))
+    return jnp.where(modulus == 0, 1, jnp.conj(total) / jnp.where(modulus == 0, 1, modulus).astype(X.dtype))
+
+
+def scaled(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A / scale; scale, a power of two near the largest entry, 1 for the zero matrix; and where A is not finite.
+
+    The matrix that is not finite is replaced by zero.
+    """
+    entries = A.reshape(math.prod(A.shape[:-1]), A.shape[-1])
+    if jnp.iscomplexobj(A):
+        entries = jnp.concatenate([jnp.real(entries), jnp.imag(entries)])
+    largest = materialise(fold(jnp.maximum, jnp.abs(entries)))
+    failed, numbers = ~jnp.isfinite(largest), jnp.finfo(A.dtype)
+    # a scale whose reciprocal is a normal number, too
+    clipped = jnp.clip(largest, numbers.tiny, 2.0 ** (int(numbers.maxexp) - 2))
+    scale = lax.reduce_precision(clipped, exponent_bits=numbers.nexp, mantissa_bits=0)
+    scale = jnp.where(failed | (largest == 0), 1, scale)
+    return jnp.where(failed, 0, A) / scale.astype(A.dtype), scale, failed
+
+
+def largest_exponent(dtype: Any) -> int:
+    """The k with which entries up to 2^(k + 2) have squares of squares of sums that do not overflow."""
+    return (int(jnp.finfo(dtype).maxexp) - 25) // 4
+
+
+def squared_lengths(X: jax.Array) -> jax.Array:
+    """The sum of |x|^2 over the rows (axis 1)."""
+    return fold(jnp.add, square(X), axis=1)
+
+
+def square(x: jax.Array) -> jax.Array:
+    """|x|^2."""
+    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
+
+
+def fold(combine: Callable[[jax.Array, jax.Array], jax.Array], X: jax.Array, axis: int = 0) -> jax.Array:
+    """The reduction along an axis, pairwise and in elementwise steps, which fuse with what is around them."""
+    while X.shape[axis] > 1:
+        half = X.shape[axis] // 2
+        first, second, odd = jnp.split(X, [half, 2 * half], axis)
+        X = jnp.concatenate([combine(first, second), odd], axis) if odd.shape[axis] else combine(first, second)
+    return jnp.squeeze(X, axis)

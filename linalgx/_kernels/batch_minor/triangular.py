@@ -1,0 +1,78 @@
+"""Cholesky factorisation and triangular systems of small matrices, the batch on the last axis.
+
+Quotients and square roots are values that XLA does not compute twice: they end every step, so that what is made of
+them need not be materialised.
+
+Source: Golub & Van Loan, Matrix Computations, sections 3.1.2 and 4.2.5.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from linalgx._kernels.batch_minor.products import multiply
+
+
+def cholesky(A: jax.Array) -> jax.Array:
+    """L with A = L L^H, of the Hermitian part of A; NaN in the factor of a matrix that is not positive definite."""
+    n = A.shape[0]
+    L: list[list[jax.Array]] = [[] for _ in range(n)]
+    for j in range(n):
+        for i in range(j, n):
+            entry = 0.5 * (A[i, j] + jnp.conj(A[j, i]))
+            for k in range(j):
+                entry = entry - L[i][k] * jnp.conj(L[j][k])
+            if i == j:
+                pivot = _root(entry)
+                reciprocal = 1 / pivot
+            L[i].append(pivot if i == j else entry * reciprocal)
+    # a pivot that is not positive makes all that is behind it NaN, the last entry always
+    failed = jnp.isnan(jnp.real(L[-1][-1]))
+    zero = jnp.zeros_like(A[0, 0])
+    rows = [[*(jnp.where(failed, jnp.nan, entry) for entry in row), *[zero] * (n - len(row))] for row in L]
+    return jnp.stack([jnp.stack(row) for row in rows])
+
+
+def _root(pivot: jax.Array) -> jax.Array:
+    real = jnp.real(pivot)
+    return jnp.sqrt(jnp.where(real > 0, real, jnp.nan)).astype(pivot.dtype)
+
+
+def solve_triangular(
+    A: jax.Array,
+    B: jax.Array,
+    *,
+    lower: bool,
+    left: bool = True,
+    unit_diagonal: bool = False,
+    adjoint: bool = False,
+) -> jax.Array:
+    """X with op(A) X = B or X op(A) = B, by substitution, where op(A) is A or its adjoint."""
+    if adjoint:
+        A, lower = jnp.conj(jnp.swapaxes(A, 0, 1)), not lower
+    if not left:
+        # X A = B is A^T X^T = B^T
+        X = solve_triangular(jnp.swapaxes(A, 0, 1), jnp.swapaxes(B, 0, 1), lower=not lower, unit_diagonal=unit_diagonal)
+        return jnp.swapaxes(X, 0, 1)
+    n = A.shape[0]
+    rows: dict[int, jax.Array] = {}
+    for i in range(n) if lower else reversed(range(n)):
+        row = B[i]
+        for k, known in rows.items():
+            row = row - A[i, k] * known
+        rows[i] = row if unit_diagonal else row / A[i, i]
+    return jnp.stack([rows[i] for i in range(n)])
+
+
+def cholesky_solve(L: jax.Array, B: jax.Array) -> jax.Array:
+    """X with L L^H X = B."""
+    return solve_triangular(L, solve_triangular(L, B, lower=True), lower=True, adjoint=True)
+
+
+def cholesky_inverse(L: jax.Array) -> jax.Array:
+    """(L L^H)^-1."""
+    n = L.shape[0]
+    identity = jnp.broadcast_to(jnp.eye(n, dtype=L.dtype)[..., None], L.shape)
+    Y = solve_triangular(L, identity, lower=True)
+    return multiply(jnp.conj(jnp.swapaxes(Y, 0, 1)), Y)

@@ -1,0 +1,63 @@
+"""The one place that decides which kernel runs: from the operation, its order n, the batch, dtype and platform.
+
+The answer is in the table of :mod:`linalgx._kernels.crossovers`, which ``python -m benchmarks crossovers`` measures and
+writes: the smallest batch for which the batch-minor kernel is used, its compile time counted in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from linalgx._core.operation import SmallKernel
+from linalgx._kernels.batch_minor import eigh, elimination, exponential, products, qr, svd, triangular
+from linalgx._kernels.crossovers import SMALLEST_BATCH
+
+prefer = jax.make_user_context(default_value=None)
+"""Context manager for experiments: inside ``with prefer("batch_minor")`` or ``prefer("lapack")`` that kernel runs
+wherever there is one, whatever the table says. It is part of the key of jit's cache."""
+
+
+def use_batch_minor(operation: str, platform: str | None, n: int, batch: Any, dtype: Any) -> bool:
+    """Whether the batch-minor kernel runs, of an operation on ``batch`` matrices whose longest axis is ``n``."""
+    preferred = prefer.value
+    if preferred is not None:
+        return preferred == "batch_minor"
+    by_order = SMALLEST_BATCH.get(platform or "", {}).get(operation, {}).get(jnp.dtype(dtype).name, ())
+    smallest = by_order[n - 1] if n <= len(by_order) else None
+    if smallest is None:
+        return False
+    # a symbolic batch (of an exported program) stands for a large one
+    return not isinstance(batch, int) or batch >= smallest
+
+
+def small_kernel(operation: str, kernel: Callable[..., Any] | None = None) -> SmallKernel:
+    """The batch-minor kernel of an operation on matrices, and when it runs; ``kernel`` if it is not one of these."""
+    return SmallKernel(kernel or _KERNELS[operation], functools.partial(use_batch_minor, operation))
+
+
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "cholesky": triangular.cholesky,
+    "cholesky_inverse": triangular.cholesky_inverse,
+    "cholesky_solve": triangular.cholesky_solve,
+    "det": elimination.det,
+    "inv": elimination.inv,
+    "lu_factor": elimination.lu_factor,
+    "lu_solve": elimination.lu_solve,
+    "eigh": eigh.eigh,
+    "eigvalsh": eigh.eigvalsh,
+    "householder_qr": qr.householder_qr,
+    "matmul": products.matmul,
+    "matrix_exp": exponential.matrix_exp,
+    "qr": qr.qr,
+    "slogdet": elimination.slogdet,
+    "slogdet_and_inverse": elimination.slogdet_and_inverse,
+    "solve": lambda A, LU, pivots, B, **options: elimination.lu_solve(LU, pivots, B, **options),
+    "solve_triangular": triangular.solve_triangular,
+    "svd": svd.svd,
+    "svdvals": svd.svdvals,
+}

@@ -1,0 +1,89 @@
+"""What XLA makes of pipelines of small matrices: the batch stays on the last axis, and nothing is computed twice.
+
+Changes of layout and of the number of operations are counted in the compiled program, so that an update of XLA that
+brings back the recomputation of shared values, or a rule that moves the batch, is noticed.
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import linalgx
+from linalgx._kernels.select import prefer
+
+BATCH = 1009  # no other axis of these programs has this length
+
+
+def _log_density(A, y):
+    L = linalgx.cholesky(A)
+    z = linalgx.solve_triangular(L, y, upper=False)
+    return linalgx.vecdot(z, z) + linalgx.cholesky_logdet(L)
+
+
+def _kalman(P, R):
+    gain = linalgx.solve(linalgx.matmul(P, R), P)
+    return linalgx.matmul(gain, P)
+
+
+def _whitening(A, y):
+    values, vectors = linalgx.eigh(A)
+    return linalgx.matmul(vectors, linalgx.matmul(linalgx.matrix_transpose(vectors), y) / values)
+
+
+PIPELINES = {"log density": (_log_density, "mv"), "Kalman step": (_kalman, "mm"), "whitening": (_whitening, "mv")}
+
+
+def _inputs(kinds: str, n: int, axis: int) -> list[jax.Array]:
+    shapes = [(n, n) if kind == "m" else (n,) for kind in kinds]
+    return [jnp.ones((*shape, BATCH) if axis == -1 else (BATCH, *shape), jnp.float32) for shape in shapes]
+
+
+def _compiled(function, args) -> str:
+    with prefer("batch_minor"):
+        return jax.jit(function).lower(*args).compile().as_text()
+
+
+SHAPED = r"\w+\[([\d,]*)\]\{([\d,]*)\}"
+MOVES = re.compile(rf"= {SHAPED} (?:transpose|copy)\(%?([\w.-]+)\)")
+DEFINED = re.compile(rf"%([\w.-]+) = {SHAPED}")
+
+
+def _batch_is_minor(dimensions: str, layout: str) -> bool | None:
+    """Whether the batch is the axis along which memory runs; None if the array has no batch."""
+    sizes = [int(size) for size in dimensions.split(",") if size]
+    if BATCH not in sizes:
+        return None
+    order = [int(axis) for axis in layout.split(",") if sizes[int(axis)] > 1]
+    return sizes[order[0]] == BATCH
+
+
+def _conversions(program: str) -> int:
+    """How many instructions move the batch to the axis along which memory runs, or away from it."""
+    count = 0
+    for computation in program.split("\n\n"):
+        minor = {name: _batch_is_minor(*shape) for name, *shape in DEFINED.findall(computation)}
+        for dimensions, layout, operand in MOVES.findall(computation):
+            count += minor.get(operand) is not None and minor[operand] != _batch_is_minor(dimensions, layout)
+    return count
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("n", [2, 4, 6])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_batch_last_is_never_converted(name: str, n: int) -> None:
+    function, kinds = PIPELINES[name]
+    args = _inputs(kinds, n, -1)
+    assert _conversions(_compiled(jax.vmap(function, in_axes=-1, out_axes=-1), args)) == 0
+    gradient = jax.vmap(jax.grad(lambda *x: jnp.sum(function(*x))), in_axes=-1, out_axes=-1)
+    assert _conversions(_compiled(gradient, args)) == 0
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("name", PIPELINES)
+def test_batch_first_is_converted_once_at_each_end(name: str) -> None:
+    function, kinds = PIPELINES[name]
+    program = _compiled(jax.vmap(function), _inputs(kinds, 4, 0))
+    # an input on both sides of the conditional that keeps it in memory
+    assert 1 <= _conversions(program) <= 2 * len(kinds) + 1
