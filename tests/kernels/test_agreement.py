@@ -16,7 +16,14 @@ from tests.operations.case import DTYPES, Case, assert_close, tolerance
 from tests.operations.inputs import general, hermitian, positive_definite, triangular, well_conditioned
 from tests.test_transforms import _scalar
 
-BATCHABLE = [case for case in CASES if case.batchable]
+
+def _first(cases) -> list:
+    """Cases as parameters: one of each function in every run, the others in the slow one."""
+    return [
+        pytest.param(case, id=str(case), marks=() if case in FIRST_CASES else pytest.mark.slow)
+        for case in cases
+        if case.batchable
+    ]
 
 
 def _with(kernel: str, function, *args):
@@ -24,7 +31,7 @@ def _with(kernel: str, function, *args):
         return jax.jit(function)(*args)
 
 
-@pytest.mark.parametrize("case", BATCHABLE, ids=str)
+@pytest.mark.parametrize("case", _first(CASES))
 def test_values_under_vmap(case: Case, rng) -> None:
     args = tuple(jnp.asarray(x) for x in case.arrays(rng, case.dtypes[-1], (5,)))
     mapped = jax.vmap(lambda *x: case.viewed(*x), in_axes=0, out_axes=-1)
@@ -32,7 +39,7 @@ def test_values_under_vmap(case: Case, rng) -> None:
     assert_close(_with("batch_minor", mapped, *args), _with("lapack", mapped, *args), rtol, str(case))
 
 
-@pytest.mark.parametrize("case", [case for case in FIRST_CASES if case.batchable], ids=str)
+@pytest.mark.parametrize("case", _first(FIRST_CASES))
 def test_values_of_leading_axes(case: Case, rng) -> None:
     args = tuple(jnp.asarray(x) for x in case.arrays(rng, "float64", (2, 3)))
     f = lambda *x: case.view(case(*x))
@@ -40,14 +47,7 @@ def test_values_of_leading_axes(case: Case, rng) -> None:
     assert_close(_with("batch_minor", f, *args), _with("lapack", f, *args), rtol, str(case))
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case), marks=() if case in FIRST_CASES else pytest.mark.slow)
-        for case in DIFFERENTIABLE
-        if case.batchable
-    ],
-)
+@pytest.mark.parametrize("case", _first(DIFFERENTIABLE))
 def test_gradients_under_vmap(case: Case, rng) -> None:
     args = tuple(jnp.asarray(x) for x in case.arrays(rng, "float64"))
     f, _ = _scalar(case, args)
@@ -99,7 +99,7 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("name", INPUTS)
-@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 @hypothesis.given(
     n=st.integers(1, 8),
     batch=st.integers(0, 5),
