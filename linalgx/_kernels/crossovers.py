@@ -17,10 +17,10 @@ from __future__ import annotations
 SMALLEST_BATCH: dict[str, dict[str, dict[str, tuple[int | None, ...]]]] = {
     "cpu": {
         "cholesky": {
-            "float32": (64, 1000, 3000, 1000, 1024, 3000, 1024, 10000),
-            "float64": (64, 1000, 3000, 3000, 1024, 3000, 1024, 10000),
-            "complex64": (64, 1000, 3000, None, 1024, 10000, 1024, 30000),
-            "complex128": (64, 100, None, None, 1024, None, 1024, None),
+            "float32": (1000, 1000, 3000, 1000, 3000, 3000, 10000, 10000),
+            "float64": (1000, 1000, 3000, 3000, 3000, 3000, 10000, 10000),
+            "complex64": (1000, 1000, 3000, None, 10000, 10000, 30000, 30000),
+            "complex128": (100, 100, None, None, None, None, None, None),
         },
         "solve_triangular": {
             "float32": (10, 10, 10, 300, 1000, 1000, 1000, 1000),

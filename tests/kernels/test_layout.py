@@ -35,6 +35,16 @@ def _whitening(A, y):
 PIPELINES = {"log density": (_log_density, "mv"), "Kalman step": (_kalman, "mm"), "whitening": (_whitening, "mv")}
 
 
+# (pipeline, n, fusions, multiplications): what XLA of jax 0.10.2 makes of them, and a half more; a value that is
+# computed again in every loop that reads it multiplies both
+BOUNDS = [
+    ("log density", 3, 23, 30),
+    ("log density", 6, 59, 140),
+    ("Kalman step", 3, 39, 38),
+    ("Kalman step", 6, 126, 87),
+]
+
+
 def _inputs(kinds: str, n: int, axis: int) -> list[jax.Array]:
     shapes = [(n, n) if kind == "m" else (n,) for kind in kinds]
     return [jnp.ones((*shape, BATCH) if axis == -1 else (BATCH, *shape), jnp.float32) for shape in shapes]
@@ -59,14 +69,16 @@ def _batch_is_minor(dimensions: str, layout: str) -> bool | None:
     return sizes[order[0]] == BATCH
 
 
-def _conversions(program: str) -> int:
-    """How many instructions move the batch to the axis along which memory runs, or away from it."""
-    count = 0
+def _conversions(program: str) -> tuple[int, int]:
+    """How many instructions move the batch to the axis along which memory runs, and how many away from it."""
+    there = away = 0
     for computation in program.split("\n\n"):
         minor = {name: _batch_is_minor(*shape) for name, *shape in DEFINED.findall(computation)}
         for dimensions, layout, operand in MOVES.findall(computation):
-            count += minor.get(operand) is not None and minor[operand] != _batch_is_minor(dimensions, layout)
-    return count
+            before, after = minor.get(operand), _batch_is_minor(dimensions, layout)
+            there += before is False and after is True
+            away += before is True and after is False
+    return there, away
 
 
 @pytest.mark.optimized
@@ -75,15 +87,25 @@ def _conversions(program: str) -> int:
 def test_batch_last_is_never_converted(name: str, n: int) -> None:
     function, kinds = PIPELINES[name]
     args = _inputs(kinds, n, -1)
-    assert _conversions(_compiled(jax.vmap(function, in_axes=-1, out_axes=-1), args)) == 0
+    assert _conversions(_compiled(jax.vmap(function, in_axes=-1, out_axes=-1), args)) == (0, 0)
     gradient = jax.vmap(jax.grad(lambda *x: jnp.sum(function(*x))), in_axes=-1, out_axes=-1)
-    assert _conversions(_compiled(gradient, args)) == 0
+    assert _conversions(_compiled(gradient, args)) == (0, 0)
 
 
 @pytest.mark.optimized
 @pytest.mark.parametrize("name", PIPELINES)
-def test_batch_first_is_converted_once_at_each_end(name: str) -> None:
+def test_batch_first_is_converted_at_the_ends_alone(name: str) -> None:
     function, kinds = PIPELINES[name]
-    program = _compiled(jax.vmap(function), _inputs(kinds, 4, 0))
-    # an input on both sides of the conditional that keeps it in memory
-    assert 1 <= _conversions(program) <= 2 * len(kinds) + 1
+    there, away = _conversions(_compiled(jax.vmap(function), _inputs(kinds, 4, 0)))
+    # where the inputs are read, which may be in several loops; and not before the output is written
+    assert there >= 1
+    assert away <= 1
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize(("name", "n", "fusions", "multiplications"), BOUNDS)
+def test_nothing_is_computed_twice(name: str, n: int, fusions: int, multiplications: int) -> None:
+    function, kinds = PIPELINES[name]
+    program = _compiled(jax.vmap(function, in_axes=-1, out_axes=-1), _inputs(kinds, n, -1))
+    assert program.count(" fusion(") <= fusions
+    assert program.count(" multiply(") <= multiplications
