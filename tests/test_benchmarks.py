@@ -189,7 +189,7 @@ def test_pipelines_of_both_libraries_agree(name):
 
 @pytest.mark.parametrize("peer", ["numpy", "scipy", "torch"])
 def test_peers_compute_the_same(peer):
-    pytest.importorskip(peer)
+    pytest.importorskip(peer)  # torch is a peer that need not be installed
     measured = []
     for name in cases.OPERATIONS:
         one = case("operation", name, 3)
@@ -339,7 +339,7 @@ def test_missing_order_is_as_the_next_larger():
 
 
 def test_written_table_is_as_ruff_formats_it(tmp_path):
-    pytest.importorskip("ruff")
+    pytest.importorskip("ruff")  # belongs to the environment of `make lint`, which CI makes first
     path = tmp_path / "crossovers.py"
     rows = rows_of("det", "float64", {n: 100_000 for n in range(1, 9)}) + rows_of("svd", "float32", {1: None})
     path.write_text(crossovers.render(crossovers.merged({"gpu": {}}, "cpu", rows), {"cpu": "a CPU"}))
