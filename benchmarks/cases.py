@@ -195,21 +195,22 @@ class Case:
         function = functools.partial(self._functions.function, la)
         if not self.has_gradient:
             return function
-        return lambda *args: jax.value_and_grad(self._scalar(function), argnums=tuple(range(len(args))))(*args)
+        return lambda *args: jax.value_and_grad(self._scalar(la, function), argnums=tuple(range(len(args))))(*args)
 
-    def _scalar(self, function: Callable[..., Any]) -> Callable[..., jax.Array]:
-        """A scalar output as it is; of arrays, half the sum of squares with fixed weights.
+    def _scalar(self, la: Library, function: Callable[..., Any]) -> Callable[..., jax.Array]:
+        """A scalar output as it is; of a vector x and a matrix X half the squares |x|^2 and |X 1|^2.
 
-        A sum that is linear in the outputs would have a gradient with respect to them that is the same for all members
-        of the batch, and a product of many matrices with the same one is no batch of products.
+        A scalar that is linear in the outputs would have a gradient with respect to them that is the same for all
+        members of the batch, and a product of many matrices with the same one is no batch of products.
         """
 
+        def square(x: jax.Array) -> jax.Array:
+            y = la.matmul(x, jnp.ones(x.shape[-1], x.dtype)) if x.ndim == 2 else x
+            return 0.5 * la.vecdot(y, y)
+
         def scalar(*args: jax.Array) -> jax.Array:
-            rng = np.random.default_rng(1)
             leaves = jax.tree.leaves(self._functions.smooth(function(*args)))
-            if not any(x.ndim for x in leaves):
-                return sum(leaves)
-            return sum(jnp.sum(0.5 * x * x * jnp.asarray(rng.standard_normal(x.shape), x.dtype)) for x in leaves)
+            return sum(square(x) if x.ndim else x for x in leaves)
 
         return scalar
 

@@ -1,4 +1,7 @@
-"""From which batch on the batch-minor kernels pay; rewrites the table of :mod:`linalgx._kernels.crossovers`."""
+"""From which batch on the batch-minor kernels pay; rewrites the table of :mod:`linalgx._kernels.crossovers`.
+
+What is measured is an operation under vmap in the middle of a pipeline: the batch is the last axis before and after it.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ Table = dict[str, dict[str, Smallest]]
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A function that runs one operation above all, and its inputs (rng, batch, n, dtype) with the batch in front."""
+    """A function that runs one operation above all on one member of a batch, and its inputs (rng, batch, n, dtype)."""
 
     function: Callable[..., Any]
     inputs: Callable[[np.random.Generator, int, int, str], tuple[np.ndarray, ...]]
@@ -64,10 +67,6 @@ def _gaussian(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> n
 
 def _general(rng: np.random.Generator, batch: int, n: int, dtype: str) -> tuple[np.ndarray, ...]:
     return (_gaussian(rng, (batch, n, n), dtype),)
-
-
-def _two(rng: np.random.Generator, batch: int, n: int, dtype: str) -> tuple[np.ndarray, ...]:
-    return _gaussian(rng, (batch, n, n), dtype), _gaussian(rng, (batch, n, n), dtype)
 
 
 def _with_column(rng: np.random.Generator, batch: int, n: int, dtype: str) -> tuple[np.ndarray, ...]:
@@ -138,7 +137,6 @@ OPERATIONS: dict[str, Call] = {
     "svd": Call(lambda A: tuple(linalgx.svd(A)), _general),
     "svdvals": Call(lambda A: linalgx.svdvals(A), _general),
     "matrix_exp": Call(lambda A: linalgx.matrix_exp(A), _general),
-    "matmul": Call(lambda A, B: linalgx.matmul(A, B), _two),
     "vector_norm": Call(lambda x: linalgx.vector_norm(x, axis=-1), _rows),
 }
 
@@ -184,13 +182,15 @@ class Case:
     def _at(self, batch: int, beat: Beat) -> dict[str, tuple[float, float]]:
         """Of each kernel the seconds a call, the fewest (others on the machine only add), and those to compile."""
         call = OPERATIONS[self.operation]
-        arrays = [jnp.asarray(x) for x in call.inputs(np.random.default_rng(0), batch, self.n, self.dtype)]
+        members = call.inputs(np.random.default_rng(0), batch, self.n, self.dtype)
+        arrays = [jnp.asarray(np.ascontiguousarray(np.moveaxis(x, 0, -1))) for x in members]
         sides, seconds = {}, {}
         for kernel in KERNELS:
             beat(kernel, compiling=True)
             with prefer(kernel):
                 # a function of its own for each: what jax remembers of one that it traced would flatter the second
-                sides[kernel], seconds[kernel] = compiled(self._function(call), *arrays)
+                function = jax.vmap(self._function(call), in_axes=-1, out_axes=-1)
+                sides[kernel], seconds[kernel] = compiled(function, *arrays)
         timings = interleaved(sides, self.effort, before=beat)
         return {kernel: (timings[kernel].minimum, seconds[kernel]) for kernel in KERNELS}
 

@@ -18,6 +18,13 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_ARENA_MAX": "1"}
+"""Settings with which glibc keeps what was freed.
+
+Otherwise each call gets the pages of its larger arrays anew from the system, which on virtual machines can take
+longer than all that is to be measured.
+"""
+
 Beat = Callable[..., None]
 Task = Callable[[Beat, frozenset[str]], Any]
 """What is measured: it calls ``beat(side)`` (``beat(side, compiling=True)``) before each step of a side, and leaves
@@ -92,6 +99,7 @@ class Worker:
     def _start(self) -> None:
         if self._process is not None:
             return
+        os.environ.update(ALLOCATOR)
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+
+from linalgx._core.loops import materialise
 
 SMALL = 8
 """The longest axis of a problem that counts as small: whose batch is kept last."""
@@ -92,6 +92,9 @@ class _Value:
 WORTH_KEEPING = 16
 """The work above which a value that is read several times is kept in memory rather than computed again."""
 
+UNKNOWN = 1000
+"""The work behind the result of an operation, which can be anything: it is kept if it is read several times."""
+
 
 def _evaluate(closed: core.ClosedJaxpr, inputs: Sequence[_Value]) -> list[_Value]:
     """The outputs of a program for one problem, on values with a batch."""
@@ -105,6 +108,7 @@ def _evaluate(closed: core.ClosedJaxpr, inputs: Sequence[_Value]) -> list[_Value
         for atom in equation.invars
         if not isinstance(atom, core.Literal)
     )
+    uses.update(atom for atom in program.outvars if not isinstance(atom, core.Literal))
 
     def read(atom: Any) -> _Value:
         if isinstance(atom, core.Literal):
@@ -135,7 +139,7 @@ def _apply(primitive: Any, values: list[_Value], params: dict[str, Any]) -> list
         axes = [jnp.ndim(value.array) - 1 if value.batched else None for value in values]
         step = jax.vmap(step, in_axes=axes, out_axes=-1)
     results = step(*(value.array for value in values))
-    return [_Value(result, batched) for result in (results if primitive.multiple_results else [results])]
+    return [_Value(r, batched, UNKNOWN) for r in (results if primitive.multiple_results else [results])]
 
 
 def _closed(program: Any) -> core.ClosedJaxpr:
@@ -188,11 +192,17 @@ def _fold(primitive: Any, values: list[_Value], *, axes: Sequence[int], **params
 
 
 def fold(combine: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, axes: Sequence[int]) -> jax.Array:
-    """The reduction of ``x`` over short axes, spelled out: XLA's own is slow on the CPU, and a loop by itself."""
+    """The reduction of ``x`` over short axes, pairwise: XLA's own is slow on the CPU, and a loop by itself."""
     axes = [axis % x.ndim for axis in axes]
     moved = lax.transpose(x, (*axes, *(i for i in range(x.ndim) if i not in axes)))
     terms = moved.reshape(math.prod(moved.shape[: len(axes)]), *moved.shape[len(axes) :])
-    return functools.reduce(combine, (terms[i] for i in range(terms.shape[0])))
+    odd = []
+    while terms.shape[0] > 1:
+        half = terms.shape[0] // 2
+        if terms.shape[0] % 2:
+            odd.append(terms[-1])
+        terms = combine(terms[:half], terms[half : 2 * half])
+    return functools.reduce(combine, reversed(odd), terms[0])
 
 
 def _transpose(primitive: Any, values: list[_Value], *, permutation: Sequence[int]) -> jax.Array:
@@ -270,32 +280,3 @@ _RULES: dict[str, Callable[..., jax.Array]] = {
     "pad": _pad,
     "dot_general": _dot_general,
 }
-
-
-# --- materialise: where XLA's fusion has to stop
-
-materialise_p = Primitive("materialise")
-materialise_p.def_impl(lambda x: x)
-materialise_p.def_abstract_eval(lambda x: x)
-batching.primitive_batchers[materialise_p] = lambda args, axes: (materialise_p.bind(args[0]), axes[0])
-ad.deflinear(materialise_p, lambda cotangent: [cotangent])
-
-
-def materialise(x: jax.Array) -> jax.Array:
-    """The same array, but computed once and kept in memory: for a value that several later steps read.
-
-    XLA's compiler for the CPU computes a value anew in every loop that reads it, and a chain of such values anew at
-    every link: the cost grows exponentially with its length. ``lax.optimization_barrier`` is gone by the time that it
-    makes these loops. A conditional is not, if its predicate is a value that the compiler does not know.
-    """
-    return materialise_p.bind(x)
-
-
-def _conditional(x: jax.Array) -> jax.Array:
-    never = lax.optimization_barrier(jnp.int32(0)) > 1
-    other = lax.neg if jnp.issubdtype(x.dtype, jnp.inexact) else lax.bitwise_not
-    return lax.cond(never, other, lambda x: x, x)
-
-
-mlir.register_lowering(materialise_p, mlir.lower_fun(lambda x: x, multiple_results=False))
-mlir.register_lowering(materialise_p, mlir.lower_fun(_conditional, multiple_results=False), platform="cpu")

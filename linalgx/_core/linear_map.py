@@ -18,6 +18,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
+from linalgx._core.loops import materialise
 
 Sides = Sequence[jax.Array | None]
 
@@ -96,9 +97,19 @@ def batch_at(place: int, args: Sequence[Any], axes: Sequence[int | None]) -> lis
     """The same with the mapped axis at ``place``, -1 or -2."""
     front = batch_in_front(args, axes) if None in axes else args
     return [
-        jnp.moveaxis(spread, 0, place) if axis is None else jnp.moveaxis(x, axis, place)
+        jnp.moveaxis(spread, 0, place) if axis is None else _moved(x, axis, place)
         for x, axis, spread in zip(args, axes, front, strict=True)
     ]
+
+
+def _moved(x: jax.Array, axis: int, place: int) -> jax.Array:
+    """``x`` with ``axis`` at ``place``.
+
+    A matrix that is not tiny is moved in memory, once: those who read its entries would else jump from one to the next.
+    """
+    moved = jnp.moveaxis(x, axis, place)
+    is_matrix = place == -1 and x.ndim > 2 and max(moved.shape[:-1]) > 4
+    return materialise(moved) if is_matrix and axis != x.ndim - 1 else moved
 
 
 def merge_into_last(args: Sequence[Any], axes: Sequence[int | None]) -> tuple[list[Any], tuple[int, int]]:
@@ -124,6 +135,18 @@ linear_map_p.multiple_results = True
 
 def _run(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Array]:
     return linear_map(args[:num_residuals], args[num_residuals:])
+
+
+def _lower(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Array]:
+    """What a program runs: of many small problems all that a rule reads several times lies in memory.
+
+    A sum of cotangents, or a vector that is a product, would be computed at each reading. Residuals that are matrices
+    lie there already.
+    """
+    if linear_map.batched is None:
+        return linear_map(args[:num_residuals], args[num_residuals:])
+    residuals = [materialise(x) if x.ndim == 2 else x for x in args[:num_residuals]]
+    return linear_map(residuals, [materialise(x) if x.ndim > 1 else x for x in args[num_residuals:]])
 
 
 @functools.lru_cache(maxsize=4096)
@@ -210,7 +233,7 @@ def _batch_again(args: Any, axes: Any, linear_map: LinearMap, mapped: tuple[bool
     return split_last(outputs, sizes)
 
 
-mlir.register_lowering(linear_map_p, mlir.lower_fun(_run, multiple_results=True))
+mlir.register_lowering(linear_map_p, mlir.lower_fun(_lower, multiple_results=True))
 ad.primitive_jvps[linear_map_p] = _jvp
 ad.primitive_transposes[linear_map_p] = _transpose
 batching.primitive_batchers[linear_map_p] = _batch

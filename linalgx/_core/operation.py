@@ -45,6 +45,7 @@ from linalgx._core.linear_map import (
     merge_into_last,
     split_last,
 )
+from linalgx._core.loops import varying_alike
 
 
 class Rules(NamedTuple):
@@ -303,18 +304,3 @@ def _as_dtype(x: jax.Array | None, dtype: Any) -> jax.Array | None:
     if jnp.iscomplexobj(x) and not jnp.issubdtype(dtype, jnp.complexfloating):
         x = jnp.real(x)
     return x.astype(dtype)
-
-
-def varying_alike(args: Any) -> Any:
-    """The arguments of a primitive, or what a loop carries: inside shard_map they must vary over the same mesh axes.
-
-    The transpose of this sums.
-    """
-    varying = [jax.typeof(x).manual_axis_type.varying for x in args]
-    union = frozenset().union(*varying)
-    if all(axes == union for axes in varying):
-        return args
-    return [
-        jax.lax.pcast(x, tuple(union - axes), to="varying") if union - axes else x
-        for x, axes in zip(args, varying, strict=True)
-    ]

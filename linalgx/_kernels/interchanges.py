@@ -12,13 +12,15 @@ import jax.numpy as jnp
 from jax.lax import linalg as lax_linalg
 
 from linalgx._core.batch_minor import SMALL
+from linalgx._core.loops import materialise
 
 
 def permutation(pivots: jax.Array, size: int) -> jax.Array:
     """The order of the rows after the interchanges: P^T A = A[permutation]."""
     if size > SMALL or pivots.shape[-1] == 0:
         return lax_linalg.lu_pivots_to_permutation(pivots, size)
-    return jnp.stack(order_of_rows([pivots[..., i] for i in range(pivots.shape[-1])], size), axis=-1)
+    order = jnp.stack(order_of_rows([pivots[..., i] for i in range(pivots.shape[-1])], size), axis=-1)
+    return materialise(order) if size > 3 else order
 
 
 def order_of_rows(pivots: Sequence[jax.Array], size: int) -> list[jax.Array]:

@@ -293,4 +293,4 @@ ERRORS = [
     ("matrix_power", (_square, 0.5), {}, TypeError, "n must be an integer"),
 ]
 
-RULE_INPUTS = {}
+RULE_INPUTS = {"matmul": [(lambda rng, d: (general(rng, d, 4, 3), general(rng, d, 3, 2)), {})]}

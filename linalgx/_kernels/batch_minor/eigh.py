@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linalgx._core.batch_minor import materialise
+from linalgx._core.batch_minor import fold
+from linalgx._core.loops import in_parts, materialise
 from linalgx._kernels.batch_minor import jacobi
-from linalgx._kernels.batch_minor.parts import in_parts
 
 
 def eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -98,7 +98,7 @@ def _shift(H: jax.Array) -> jax.Array:
     """What makes H safely positive definite: a little more than the bound of Gershgorin's circles."""
     moduli = jnp.sqrt(jacobi.square(H)) if jnp.iscomplexobj(H) else jnp.abs(H)
     diagonal = jnp.stack([jnp.real(H[i, i]) for i in range(H.shape[0])])
-    bound = jacobi.fold(jnp.maximum, jacobi.fold(jnp.add, moduli) - jnp.abs(diagonal) - diagonal)
+    bound = fold(jnp.maximum, fold(jnp.add, moduli, (0,)) - jnp.abs(diagonal) - diagonal, (0,))
     bound = jnp.maximum(bound, 0)
     return bound + 0.0625 * (1 + bound)
 

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linalgx._core.batch_minor import materialise
-from linalgx._kernels.batch_minor.parts import in_parts
+from linalgx._core.loops import in_parts, materialise
 from linalgx._kernels.batch_minor.triangular import solve_triangular
 from linalgx._kernels.interchanges import order_of_rows
 

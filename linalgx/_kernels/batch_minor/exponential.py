@@ -7,9 +7,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from linalgx._core.batch_minor import materialise
+from linalgx._core.loops import in_parts, materialise
 from linalgx._kernels import exponential
-from linalgx._kernels.batch_minor.parts import in_parts
 from linalgx._kernels.batch_minor.products import multiply
 
 

@@ -14,16 +14,15 @@ Stat. Comput. 10; Demmel & Veselic (1992), "Jacobi's method is more accurate tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linalgx._core.batch_minor import materialise
-from linalgx._core.matrix import FIRST_PRIMES
-from linalgx._core.operation import varying_alike
+from linalgx._core import matrix
+from linalgx._core.batch_minor import batch_minor, fold
+from linalgx._core.loops import materialise, varying_alike
 
 MOST_ROUNDS = 240
 """Where the rotations end at the latest; 20 to 60 are usual."""
@@ -65,7 +64,7 @@ def _round(W: jax.Array, rows: int, first: int) -> tuple[jax.Array, jax.Array]:
     c, s, large = _rotation(X[:, :rows], Y[:, :rows])
     c, s = c[:, None], s[:, None]
     rotated = jnp.stack([jnp.conj(s) * X + c * Y, c * X - s * Y], axis=1).reshape(last - first, size, B)
-    return jnp.concatenate([W[:first], rotated, W[last:]]), fold(jnp.logical_or, large)
+    return jnp.concatenate([W[:first], rotated, W[last:]]), fold(jnp.logical_or, large, (0,))
 
 
 def _rotation(X: jax.Array, Y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -78,11 +77,11 @@ def _rotation(X: jax.Array, Y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     eps, m = float(jnp.finfo(X.dtype).eps), X.shape[1]
     products = [squared_lengths(X), squared_lengths(Y)]
     if jnp.iscomplexobj(X):
-        gamma = fold(jnp.add, jnp.conj(X) * Y, axis=1)
+        gamma = fold(jnp.add, jnp.conj(X) * Y, (1,))
         alpha, beta, real, imag = materialise(jnp.stack([*products, jnp.real(gamma), jnp.imag(gamma)]))
         modulus2, gamma_conj = real * real + imag * imag, lax.complex(real, -imag)
     else:
-        alpha, beta, gamma_conj = materialise(jnp.stack([*products, fold(jnp.add, X * Y, axis=1)]))
+        alpha, beta, gamma_conj = materialise(jnp.stack([*products, fold(jnp.add, X * Y, (1,))]))
         modulus2 = gamma_conj * gamma_conj
     delta, bound = beta - alpha, alpha * beta
     orthogonal = modulus2 <= m * eps**2 * bound
@@ -105,7 +104,7 @@ def descending(values: jax.Array) -> jax.Array:
     numbers = jnp.arange(values.shape[0], dtype=jnp.int32)[:, None]
     earlier = (numbers < numbers.T)[..., None]
     before = (values[:, None] > values[None]) | (earlier & (values[:, None] == values[None]))
-    return materialise(fold(jnp.add, before.astype(jnp.int32)))
+    return materialise(fold(jnp.add, before.astype(jnp.int32), (0,)))
 
 
 def sort(X: jax.Array, places: jax.Array) -> jax.Array:
@@ -120,12 +119,7 @@ def sort(X: jax.Array, places: jax.Array) -> jax.Array:
 
 def phases(X: jax.Array) -> jax.Array:
     """For each column of X, shape (columns, rows, B), the phase that :func:`linalgx._core.matrix.phases` gives it."""
-    weights = jnp.sqrt(jnp.asarray(FIRST_PRIMES[: X.shape[1]], X.real.dtype)).astype(X.dtype)
-    total = fold(jnp.add, X * weights[:, None], axis=1)
-    if not jnp.iscomplexobj(X):
-        return jnp.where(total < 0, -1, 1).astype(X.dtype)
-    modulus = jnp.sqrt(square(total))
-    return jnp.where(modulus == 0, 1, jnp.conj(total) / jnp.where(modulus == 0, 1, modulus).astype(X.dtype))
+    return batch_minor(lambda X: matrix.phases(matrix.T(X))[0])(X)
 
 
 def scaled(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -136,7 +130,7 @@ def scaled(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     entries = A.reshape(math.prod(A.shape[:-1]), A.shape[-1])
     if jnp.iscomplexobj(A):
         entries = jnp.concatenate([jnp.real(entries), jnp.imag(entries)])
-    largest = materialise(fold(jnp.maximum, jnp.abs(entries)))
+    largest = materialise(fold(jnp.maximum, jnp.abs(entries), (0,)))
     failed, numbers = ~jnp.isfinite(largest), jnp.finfo(A.dtype)
     # a scale whose reciprocal is a normal number, too
     clipped = jnp.clip(largest, numbers.tiny, 2.0 ** (int(numbers.maxexp) - 2))
@@ -152,18 +146,9 @@ def largest_exponent(dtype: Any) -> int:
 
 def squared_lengths(X: jax.Array) -> jax.Array:
     """The sum of |x|^2 over the rows (axis 1)."""
-    return fold(jnp.add, square(X), axis=1)
+    return fold(jnp.add, square(X), (1,))
 
 
 def square(x: jax.Array) -> jax.Array:
     """|x|^2."""
     return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
-
-
-def fold(combine: Callable[[jax.Array, jax.Array], jax.Array], X: jax.Array, axis: int = 0) -> jax.Array:
-    """The reduction along an axis, pairwise and in elementwise steps, which fuse with what is around them."""
-    while X.shape[axis] > 1:
-        half = X.shape[axis] // 2
-        first, second, odd = jnp.split(X, [half, 2 * half], axis)
-        X = jnp.concatenate([combine(first, second), odd], axis) if odd.shape[axis] else combine(first, second)
-    return jnp.squeeze(X, axis)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from linalgx._core.batch_minor import materialise
+from linalgx._core.loops import materialise
 
 
 def matmul(A: jax.Array, B: jax.Array, **_: Any) -> jax.Array:

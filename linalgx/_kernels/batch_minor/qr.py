@@ -12,8 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from linalgx._core.batch_minor import materialise
-from linalgx._kernels.batch_minor.parts import in_parts
+from linalgx._core.loops import in_parts, materialise
 from linalgx._kernels.exponential import power_of_two
 
 
@@ -48,7 +47,7 @@ def _in_parts(decompose: Callable[[jax.Array], list[jax.Array]], A: jax.Array) -
 def _reduce(A: jax.Array) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     """The vectors of the reflections, below their leading 1, their factors, and R = H_k^H ... H_1^H A.
 
-    Each step takes its reflection to all columns, and what is zero in R is put there at the end of it.
+    Each step takes its reflection to all columns; what is zero in R is put there at the end, also in a matrix of NaN.
     """
     keep = _keep(*A.shape[:2])
     column = jnp.arange(A.shape[1])[:, None]
@@ -58,11 +57,11 @@ def _reduce(A: jax.Array) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     for j in range(min(A.shape[:2])):
         beta, tau, v = _reflection(block[:, j], keep)
         w = keep(jnp.conj(tau)[None] * _inner(v, block[1:], block[0]))
-        rows.append(jnp.where(column > j, block[0] - w, jnp.where(column == j, beta[None], 0)))
+        rows.append(jnp.where(column > j, block[0] - w, beta[None]))
         vectors.append(v)
         factors.append(tau)
         block = keep(block[1:] - v[:, None] * w[None])
-    return vectors, factors, jnp.stack(rows) / scale
+    return vectors, factors, jnp.where(jnp.arange(len(rows))[:, None, None] <= column, jnp.stack(rows) / scale, 0)
 
 
 def _scale(A: jax.Array) -> jax.Array:

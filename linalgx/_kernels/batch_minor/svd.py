@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linalgx._core.batch_minor import materialise
+from linalgx._core.loops import in_parts, materialise
 from linalgx._kernels.batch_minor import jacobi
-from linalgx._kernels.batch_minor.parts import in_parts
 
 
 def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -1,0 +1,77 @@
+"""Where the loops of a compiled program end, over which parts of a batch they run, and what they may carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+materialise_p = Primitive("materialise")
+materialise_p.def_impl(lambda x: x)
+materialise_p.def_abstract_eval(lambda x: x)
+batching.primitive_batchers[materialise_p] = lambda args, axes: (materialise_p.bind(args[0]), axes[0])
+ad.deflinear(materialise_p, lambda cotangent: [cotangent])
+
+
+def materialise(x: jax.Array) -> jax.Array:
+    """The same array, but computed once and kept in memory: for a value that several later steps read.
+
+    XLA's compiler for the CPU computes a value anew in every loop that reads it, and a chain of such values anew at
+    every link: the cost grows exponentially with its length. ``lax.optimization_barrier`` is gone by the time that it
+    makes these loops. A conditional is not, if its predicate is a value that the compiler does not know.
+    """
+    return materialise_p.bind(x)
+
+
+def _conditional(x: jax.Array) -> jax.Array:
+    never = lax.optimization_barrier(jnp.int32(0)) > 1
+    other = lax.neg if jnp.issubdtype(x.dtype, jnp.inexact) else lax.bitwise_not
+    return lax.cond(never, other, lambda x: x, x)
+
+
+mlir.register_lowering(materialise_p, mlir.lower_fun(lambda x: x, multiple_results=False))
+mlir.register_lowering(materialise_p, mlir.lower_fun(_conditional, multiple_results=False), platform="cpu")
+
+
+def in_parts(function: Callable[..., Any], size: int, *args: jax.Array) -> Any:
+    """``function(*args)``, computed for ``size`` members of the batch at a time.
+
+    What the function materialises then stays in the cache, and its memory does not grow with the batch. The last
+    part overlaps the one before if the size does not divide the batch: slices that reach over the end are moved back.
+    """
+    batch = args[0].shape[-1]
+    if not isinstance(batch, int) or batch <= size:
+        return function(*args)
+
+    def part(x: jax.Array, i: jax.Array) -> jax.Array:
+        return materialise(lax.dynamic_slice_in_dim(x, i * size, size, -1))
+
+    def step(i: jax.Array, outs: Any) -> Any:
+        results = function(*(part(x, i) for x in args))
+        return jax.tree.map(
+            lambda out, result: lax.dynamic_update_slice_in_dim(out, materialise(result), i * size, -1), outs, results
+        )
+
+    shapes = jax.eval_shape(function, *(x[..., :size] for x in args))
+    outs = jax.tree.map(lambda s: varying_alike([args[0], jnp.zeros((*s.shape[:-1], batch), s.dtype)])[1], shapes)
+    return lax.fori_loop(jnp.int32(0), jnp.int32(-(-batch // size)), step, outs)
+
+
+def varying_alike(args: Any) -> Any:
+    """The arguments of a primitive, or what a loop carries: inside shard_map they must vary over the same mesh axes.
+
+    The transpose of this sums.
+    """
+    varying = [jax.typeof(x).manual_axis_type.varying for x in args]
+    union = frozenset().union(*varying)
+    if all(axes == union for axes in varying):
+        return args
+    return [
+        jax.lax.pcast(x, tuple(union - axes), to="varying") if union - axes else x
+        for x, axes in zip(args, varying, strict=True)
+    ]
