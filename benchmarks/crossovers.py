@@ -69,6 +69,10 @@ def _general(rng: np.random.Generator, batch: int, n: int, dtype: str) -> tuple[
     return (_gaussian(rng, (batch, n, n), dtype),)
 
 
+def _two(rng: np.random.Generator, batch: int, n: int, dtype: str) -> tuple[np.ndarray, ...]:
+    return _gaussian(rng, (batch, n, n), dtype), _gaussian(rng, (batch, n, n), dtype)
+
+
 def _with_column(rng: np.random.Generator, batch: int, n: int, dtype: str) -> tuple[np.ndarray, ...]:
     return _gaussian(rng, (batch, n, n), dtype), _gaussian(rng, (batch, n, 1), dtype)
 
@@ -137,6 +141,7 @@ OPERATIONS: dict[str, Call] = {
     "svd": Call(lambda A: tuple(linalgx.svd(A)), _general),
     "svdvals": Call(lambda A: linalgx.svdvals(A), _general),
     "matrix_exp": Call(lambda A: linalgx.matrix_exp(A), _general),
+    "matmul": Call(lambda A, B: linalgx.matmul(A, B), _two),
     "vector_norm": Call(lambda x: linalgx.vector_norm(x, axis=-1), _rows),
 }
 

@@ -25,8 +25,8 @@ from linalgx._core.batch_minor import is_small
 from linalgx._core.composite import composite
 from linalgx._core.matrix import H
 from linalgx._core.matrix import diagonal as matrix_diagonal
-from linalgx._core.operation import Operation, SmallKernel, always
-from linalgx._kernels.batch_minor import products
+from linalgx._core.operation import Operation
+from linalgx._kernels.select import small_kernel
 
 
 @public("precision", "preferred_element_type", users_precision=True)
@@ -449,7 +449,8 @@ def _product_with_vector(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Ar
     return jnp.matmul(X1, X2, **options)
 
 
-matmul_p = Operation("matmul", jnp.matmul, small=SmallKernel(products.matmul, always, rank=None))
+# leading axes stay in front: to move them costs more than the product
+matmul_p = Operation("matmul", jnp.matmul, small=small_kernel("matmul")._replace(rank=None))
 
 
 # Rules.  C = A B:   dC = dA B + A dB,   A_bar = C_bar B^H,   B_bar = A^H C_bar

@@ -131,10 +131,10 @@ SMALLEST_BATCH: dict[str, dict[str, dict[str, tuple[int | None, ...]]]] = {
             "complex128": (300, 100, 30, 100, 100, 100, 100, 100),
         },
         "matmul": {
-            "float32": (None, None, 10000, 300, 300, 300, None, None),
-            "float64": (None, None, 10000, 1000, 3000, 3000, None, None),
-            "complex64": (300, 300, 100, 1000, 1000, 1000, None, None),
-            "complex128": (100, 100, 100, 1000, 1000, 1000, None, None),
+            "float32": (None, 10, 10, 10, 30, 30, 30, 300),
+            "float64": (None, 1000, 10, 300, 30, 100, 10, 100),
+            "complex64": (None, 10, 10, 300, 300, 300, 300, 100),
+            "complex128": (None, 10, 10, 300, 300, 300, 300, 100),
         },
     },
 }

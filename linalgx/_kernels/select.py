@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from linalgx._core.operation import SmallKernel
-from linalgx._kernels.batch_minor import eigh, elimination, exponential, qr, svd, triangular
+from linalgx._kernels.batch_minor import eigh, elimination, exponential, products, qr, svd, triangular
 from linalgx._kernels.crossovers import SMALLEST_BATCH
 
 prefer = jax.make_user_context(default_value=None)
@@ -51,6 +51,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "eigh": eigh.eigh,
     "eigvalsh": eigh.eigvalsh,
     "householder_qr": qr.householder_qr,
+    "matmul": products.matmul,
     "matrix_exp": exponential.matrix_exp,
     "qr": qr.qr,
     "slogdet": elimination.slogdet,

@@ -99,7 +99,7 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("name", INPUTS)
-@hypothesis.settings(max_examples=5, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 @hypothesis.given(
     n=st.integers(1, 8),
     batch=st.integers(0, 5),
