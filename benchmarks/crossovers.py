@@ -319,7 +319,8 @@ HEAD = '''"""The smallest batch for which a batch-minor kernel is used. Written 
 A platform that is not listed was not measured, and uses LAPACK's or cuSOLVER's kernel.
 
 The rule: from that batch on the kernel is at least {percent} % faster than the other, and what it takes longer to
-compile is paid back within {calls} calls. The batch is one of {batches};
+compile is paid back within {calls} calls, with the batch on the last axis before and after, as in the middle of a
+vmapped pipeline. The batch is one of {batches};
 the times are a constant and a slope for each kernel, fitted to those at {measured}.
 
 Measured on:

@@ -93,12 +93,13 @@ def test_batch_last_is_never_converted(name: str, n: int) -> None:
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("name", PIPELINES)
-def test_batch_first_is_converted_at_the_ends_alone(name: str) -> None:
+@pytest.mark.parametrize(("name", "most"), [("log density", 21), ("Kalman step", 6), ("whitening", 12)])
+def test_batch_first_is_converted_at_the_ends_alone(name: str, most: int) -> None:
     function, kinds = PIPELINES[name]
     there, away = _conversions(_compiled(jax.vmap(function), _inputs(kinds, 4, 0)))
-    # where the inputs are read, which may be in several loops; and not before the output is written
-    assert there >= 1
+    # where the inputs are read, which may be in several loops: as often as with jax 0.10.2, and a half more
+    assert 1 <= there <= most
+    # and not before the output is written
     assert away <= 1
 
 
