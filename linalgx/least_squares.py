@@ -7,6 +7,8 @@ derivative of a generalized matrix function", SIAM J. Matrix Anal. Appl. 38, 434
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
@@ -14,10 +16,16 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import broadcast_batches, inexact_arrays, matrix, public, require_matrix, square_matrix
 from linalgx._core.arguments import tolerance as real_tolerance
-from linalgx._core.matrix import H, hermitian_part, identity, kept_singular_values, rank_tolerances
+from linalgx._core.batch_minor import SMALL
+from linalgx._core.loops import varying_alike
+from linalgx._core.matrix import H, after, hermitian_part, identity, kept_singular_values, rank_tolerances
 from linalgx._core.operation import Operation
 from linalgx._core.results import LstsqResult
-from linalgx.decompositions.svd import hermitian_svd, svd_p
+from linalgx._kernels import lapack
+from linalgx.decompositions.svd import hermitian_svd, svd_p, svdvals_p
+from linalgx.triangular_systems import solve_triangular_p
+
+Factors = tuple[jax.Array, ...]
 
 
 @public("hermitian")
@@ -71,8 +79,8 @@ def pinv(
         raise ValueError("linalgx.pinv: rtol and rcond are the same, but both came")
     A = hermitian_part(square_matrix("pinv", a=a)) if hermitian else matrix("pinv", a=a)
     relative = real_tolerance("pinv", A, rtol=rtol) if rcond is None else real_tolerance("pinv", A, rcond=rcond)
-    A, U, S, Vh, kept = _truncated(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
-    F = pinv_p(A, *_inverse_factors(U, S, Vh, kept))
+    A, factors, _ = _factored(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
+    F = pinv_p(A, *factors)
     return hermitian_part(F) if hermitian else F
 
 
@@ -127,44 +135,103 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     relative = real_tolerance("lstsq", A, rcond=rcond)
     if relative is not None:
         relative = jnp.where(relative < 0, jnp.finfo(relative.dtype).eps, relative)
-    A_1, U, S, Vh, kept = _truncated(A, None, relative)
-    U, f, Vh = _inverse_factors(U, S, Vh, kept)
-    A_1, U, f, Vh, A, B = broadcast_batches("lstsq", a_1=A_1, U=U, f=f[..., None], Vh=Vh, a=A, b=B)
-    X = pinv_apply_p(A_1, U, f[..., 0], Vh, B, adjoint=False)
-    R = B - A @ X
+    A_1, (U, tau, f, W), rank = _factored(A, None, relative)
+    A_1, U, tau, f, W, A_b, B = broadcast_batches(
+        "lstsq", a_1=A_1, U=U, tau=tau[..., None], f=f[..., None], W=W, a=A, b=B
+    )
+    X = pinv_apply_p(A_1, U, tau[..., 0], f[..., 0], W, B, adjoint=False)
+    R = B - A_b @ X
     residuals = jnp.sum(jnp.real(R) ** 2 + jnp.imag(R) ** 2, axis=-2)
-    return LstsqResult(X[..., 0] if is_vector else X, residuals, jnp.sum(kept, axis=-1), S)
+    S = svdvals_p(after(X, A))
+    return LstsqResult(X[..., 0] if is_vector else X, residuals, rank, S)
 
 
 # Both functions are the exact pseudoinverse F = A^+ of the matrix of fixed rank that is left of A above the tolerance.
-# The singular value decomposition gives its factors: F = V f(S) U^H with f(s) = 1/s where s is kept and 0 elsewhere.
-# F is smooth where the factors are not (at repeated singular values), so the rules of F are written in A and F, and
-# the operations take the factors beside A as constants, the means to compute with.
+# F is smooth where factors of A are not (at repeated singular values), so the rules of F are written in A and F, and
+# the operations take factors beside A as constants, the means to compute with. They are, for m >= n (a wide A is
+# treated as its adjoint), those of one of
+#   F = W^H diag(f) U^H   the singular value decomposition A = U S W, f(s) = 1/s where s is kept and 0 elsewhere
+#   F = W^-1 Q^H          the QR decomposition A = Q W, of full rank: U and tau are the reflections of Q, f = -1
 
 
-def _truncated(
+def _factored(
     A: jax.Array, atol: jax.Array | None, rtol: jax.Array | None, hermitian: bool = False
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The part of A above the tolerance, its factors U, S and Vh, and which of S are kept."""
-    if atol is None and rtol is None:
+) -> tuple[jax.Array, Factors, jax.Array]:
+    """The part of A above the tolerance, the factors of its pseudoinverse, and its rank."""
+    given = atol is not None or rtol is not None
+    if not given and not hermitian and max(A.shape[-2:]) > SMALL:
+        *factors, rank = inverse_factors_p(stop_gradient(A))
+        return A, tuple(factors), rank
+    if given:
+        atol, rtol = rank_tolerances(A.shape, jnp.finfo(A.dtype).dtype, stop_gradient(atol), stop_gradient(rtol))
+        A_1, U, S, Vh = truncation_p(A, atol, rtol, hermitian=hermitian)
+    else:
         # what falls below the default tolerance is zero, but for rounding errors
-        U, S, Vh = _factors(A, hermitian)
-        return A, U, S, Vh, kept_singular_values(stop_gradient(S), A.shape)
-    atol, rtol = rank_tolerances(A.shape, jnp.finfo(A.dtype).dtype, stop_gradient(atol), stop_gradient(rtol))
-    A_1, U, S, Vh = truncation_p(A, atol, rtol, hermitian=hermitian)
-    return A_1, U, S, Vh, kept_singular_values(stop_gradient(S), A.shape, atol, rtol)
+        A_1, (U, S, Vh) = A, _svd(A, hermitian)
+    U, S, Vh = stop_gradient((H(Vh), S, H(U)) if _is_wide(A) else (U, S, Vh))
+    *factors, rank = _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape, atol, rtol))
+    return A_1, tuple(factors), rank
 
 
-def _factors(A: jax.Array, hermitian: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _svd(A: jax.Array, hermitian: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
     return hermitian_svd(A) if hermitian else svd_p(A, full_matrices=False)
 
 
-def _inverse_factors(
-    U: jax.Array, S: jax.Array, Vh: jax.Array, kept: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """U, f(S) and V^H as constants."""
-    U, S, Vh = stop_gradient((U, S, Vh))
-    return U, jnp.where(kept, 1 / jnp.where(kept, S, 1), 0), Vh
+def _factors_from_svd(U: jax.Array, S: jax.Array, Vh: jax.Array, kept: jax.Array) -> list[jax.Array]:
+    f = jnp.where(kept, 1 / jnp.where(kept, S, 1), 0)
+    return [U, f.astype(U.dtype), f, Vh, jnp.sum(kept, axis=-1)]
+
+
+def _is_wide(A: jax.Array) -> bool:
+    return A.shape[-2] < A.shape[-1]
+
+
+# --- Factors at the cost of a QR decomposition where all matrices of the batch have full rank beyond doubt
+
+
+def _inverse_factors(A: jax.Array) -> tuple[jax.Array, ...]:
+    tall = H(A) if _is_wide(A) else A
+    reflections, tau = lapack.geqrf(tall)
+    R = jnp.triu(reflections[..., : tau.shape[-1], :])
+    scaled = R / _scale(R)
+    # a product of bounds, with room for the rounding errors of the inverse; false where there is a NaN
+    rtol = max(A.shape[-2:]) * jnp.finfo(A.dtype).eps
+    full_rank = jnp.all(rtol * _norm_bound(scaled) * _norm_bound(_solve(scaled, identity(R))) < 0.25)
+
+    def from_qr(_: jax.Array) -> list[jax.Array]:
+        f = jnp.full_like(jnp.real(tau), -1)
+        return varying_alike([reflections, tau, f, R, jnp.full(f.shape[:-1], f.shape[-1])])
+
+    def from_svd(tall: jax.Array) -> list[jax.Array]:
+        U, S, Vh = svd_p(tall, full_matrices=False)
+        return _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape))
+
+    return tuple(jax.lax.cond(full_rank, from_qr, from_svd, tall))
+
+
+inverse_factors_p = Operation("inverse_factors", _inverse_factors)
+
+
+def _norm_bound(X: jax.Array) -> jax.Array:
+    """|X^H X|_F^(1/2): not below the largest singular value of an n x n matrix, and at most n^(1/4) times it."""
+    G = H(X) @ X
+    return jnp.sqrt(jnp.sqrt(jnp.sum(jnp.real(G) ** 2 + jnp.imag(G) ** 2, axis=(-2, -1))))
+
+
+def _solve(R: jax.Array, Y: jax.Array, adjoint: bool = False) -> jax.Array:
+    """R^-1 Y, or R^-H Y, of upper triangular R."""
+    return solve_triangular_p(R, Y, lower=False, left=True, unit_diagonal=False, adjoint=adjoint)
+
+
+def _by_kind(
+    A: jax.Array, f: jax.Array, from_qr: Callable[[], jax.Array], from_svd: Callable[[], jax.Array]
+) -> jax.Array:
+    """What the factors make, of which those of one batch are of one kind; of others both are computed."""
+    if max(A.shape[-2:]) <= SMALL:
+        return from_svd()
+    is_qr = jnp.all(f < 0, axis=-1)
+    mixed: Callable[[], jax.Array] = lambda: jnp.where(is_qr[..., None, None], from_qr(), from_svd())  # noqa: E731
+    return jax.lax.cond(jnp.all(is_qr), from_qr, mixed)
 
 
 # --- Truncation: A_1 = U diag(S, 0 where dropped) V^H, with the factors of A
@@ -173,7 +240,7 @@ def _inverse_factors(
 def _truncation(
     A: jax.Array, atol: jax.Array, rtol: jax.Array, *, hermitian: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    U, S, Vh = _factors(A, hermitian)
+    U, S, Vh = _svd(A, hermitian)
     kept = kept_singular_values(S, A.shape, atol, rtol)
     return (U * jnp.where(kept, S, 0)[..., None, :].astype(U.dtype)) @ Vh, U, S, Vh
 
@@ -238,11 +305,17 @@ truncation_p.defjvp(
 )
 
 
-# --- Pseudoinverse: F = V diag(f) U^H = A^+
+# --- Pseudoinverse: F = A^+
 
 
-def _pinv(A: jax.Array, U: jax.Array, f: jax.Array, Vh: jax.Array) -> jax.Array:
-    return (H(Vh) * f[..., None, :].astype(U.dtype)) @ H(U)
+def _pinv(A: jax.Array, U: jax.Array, tau: jax.Array, f: jax.Array, W: jax.Array) -> jax.Array:
+    F = _by_kind(
+        A,
+        f,
+        from_qr=lambda: _solve(W, H(lapack.householder_product(U, tau))),
+        from_svd=lambda: (H(W) * f[..., None, :].astype(W.dtype)) @ H(U),
+    )
+    return H(F) if _is_wide(A) else F
 
 
 pinv_p = Operation("pinv", _pinv)
@@ -256,8 +329,8 @@ pinv_p = Operation("pinv", _pinv)
 # To keep M within range, they are evaluated for A/c and c F: dF scales as 1/c^2.
 
 
-def _pinv_fwd(A, U, f, Vh):
-    F = pinv_p(A, U, f, Vh)
+def _pinv_fwd(A, *factors):
+    F = pinv_p(A, *factors)
     return F, (A, F)
 
 
@@ -269,10 +342,10 @@ def _pinv_bwd(residuals, F_bar):
     A, F, F_bar = A / c, F * c, F_bar / c
     M, E, W = F @ H(F), F @ A, F_bar @ H(F)
     A_bar = H(F) @ (H(W) @ (identity(E) - E) - W) + H(F_bar) @ M - A @ (H(W) @ M)
-    return H(A_bar / c) if wide else A_bar / c, None, None, None
+    return H(A_bar / c) if wide else A_bar / c, None, None, None, None
 
 
-def _pinv_jvp(residuals, dA, dU, df, dVh):
+def _pinv_jvp(residuals, dA, *constant):
     A, F = residuals
     wide = A.shape[-2] < A.shape[-1]
     A, F, dA = (H(A), H(F), H(dA)) if wide else (A, F, dA)
@@ -290,12 +363,27 @@ pinv_p.defjvp(_pinv_jvp, source="Golub and Pereyra (1973), SIAM J. Numer. Anal. 
 # --- Product with a pseudoinverse: X = F B, or F^H B
 
 
-def _pinv_apply(A: jax.Array, U: jax.Array, f: jax.Array, Vh: jax.Array, B: jax.Array, *, adjoint: bool) -> jax.Array:
-    left, right = (U, Vh) if adjoint else (H(Vh), H(U))
-    return left @ (f[..., :, None].astype(U.dtype) * (right @ B))
+def _pinv_apply(
+    A: jax.Array, U: jax.Array, tau: jax.Array, f: jax.Array, W: jax.Array, B: jax.Array, *, adjoint: bool
+) -> jax.Array:
+    m, k = U.shape[-2:]
+    diag_f = f[..., :, None].astype(W.dtype)
+    if adjoint != _is_wide(A):
+
+        def from_qr() -> jax.Array:
+            Y = jnp.pad(_solve(W, B, adjoint=True), [(0, 0)] * (B.ndim - 2) + [(0, m - k), (0, 0)])
+            return lapack.ormqr(U, tau, Y, left=True, adjoint=False)
+
+        return _by_kind(A, f, from_qr, lambda: U @ (diag_f * (W @ B)))
+    return _by_kind(
+        A,
+        f,
+        from_qr=lambda: _solve(W, lapack.ormqr(U, tau, B, left=True, adjoint=True)[..., :k, :]),
+        from_svd=lambda: H(W) @ (diag_f * (H(U) @ B)),
+    )
 
 
-pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=(4,))
+pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=(5,))
 
 
 # Rules, from dF above, with R = B - A X, T = F^H X and F A = A^H F^H (for the adjoint, A stands for A^H, F for F^H):
@@ -304,25 +392,25 @@ pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=(4,))
 # F and F^H are products with the factors, never formed. R (F B_bar)^H is evaluated as (R/c) (F c B_bar)^H.
 
 
-def _pinv_apply_fwd(A, U, f, Vh, B, *, adjoint):
-    X = pinv_apply_p(A, U, f, Vh, B, adjoint=adjoint)
-    return X, (A, U, f, Vh, B, X)
+def _pinv_apply_fwd(A, U, tau, f, W, B, *, adjoint):
+    X = pinv_apply_p(A, U, tau, f, W, B, adjoint=adjoint)
+    return X, (A, U, tau, f, W, B, X)
 
 
 def _pinv_apply_bwd(residuals, X_bar, *, adjoint):
-    A, U, f, Vh, B, X = residuals
-    F, F_adjoint = _products(A, U, f, Vh, adjoint)
+    A, U, tau, f, W, B, X = residuals
+    F, F_adjoint = _products(A, (U, tau, f, W), adjoint)
     A = H(A) if adjoint else A
     c = _scale(A)
-    B_bar = F_adjoint(X_bar)
-    W, N = F(B_bar * c), X_bar - H(A) @ B_bar
-    A_bar = ((B - A @ X) / c) @ H(W) + F_adjoint(X) @ H(N) - B_bar @ H(X)
-    return H(A_bar) if adjoint else A_bar, None, None, None, B_bar
+    B_bar, T = jnp.split(F_adjoint(jnp.concatenate([X_bar, X], axis=-1)), 2, axis=-1)
+    Y, N = F(B_bar * c), X_bar - H(A) @ B_bar
+    A_bar = ((B - A @ X) / c) @ H(Y) + T @ H(N) - B_bar @ H(X)
+    return H(A_bar) if adjoint else A_bar, None, None, None, None, B_bar
 
 
-def _pinv_apply_jvp(residuals, dA, dU, df, dVh, dB, *, adjoint):
-    A, U, f, Vh, B, X = residuals
-    F, F_adjoint = _products(A, U, f, Vh, adjoint)
+def _pinv_apply_jvp(residuals, dA, dU, dtau, df, dW, dB, *, adjoint):
+    A, U, tau, f, W, B, X = residuals
+    F, F_adjoint = _products(A, (U, tau, f, W), adjoint)
     if dA is None:
         return F(dB)
     A, dA = (H(A), H(dA)) if adjoint else (A, dA)
@@ -331,11 +419,11 @@ def _pinv_apply_jvp(residuals, dA, dU, df, dVh, dB, *, adjoint):
     return F(moved if dB is None else moved + dB) + G
 
 
-def _products(A, U, f, Vh, adjoint):
+def _products(A, factors, adjoint):
     """The products of a matrix with F and with F^H (with F^H and F for the adjoint)."""
     return (
-        lambda B: pinv_apply_p(A, U, f, Vh, B, adjoint=adjoint),
-        lambda B: pinv_apply_p(A, U, f, Vh, B, adjoint=not adjoint),
+        lambda B: pinv_apply_p(A, *factors, B, adjoint=adjoint),
+        lambda B: pinv_apply_p(A, *factors, B, adjoint=not adjoint),
     )
 
 
