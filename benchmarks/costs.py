@@ -94,10 +94,25 @@ def _no_tangent(x: Any) -> np.ndarray:
 
 
 def operations(hlo: str) -> dict[str, int]:
-    """Matrix products, triangular solves and factorisations in the text of a compiled program."""
-    called = re.findall(r'custom_call_target="([^"]+)"', hlo)
-    solves = len(re.findall(r"= [^=]*\btriangular-solve\(", hlo)) + sum("trsm" in name for name in called)
-    factorisations = sum(name.startswith("lapack") and "trsm" not in name for name in called)
-    factorisations += len(re.findall(r"= [^=]*\bcholesky\(", hlo))
-    products = len(re.findall(r"= [^=]*\bdot\(", hlo)) + sum("matmul" in name for name in called)
+    """Matrix products, triangular solves and factorisations in the text of a compiled program.
+
+    Of a conditional the branch counts that runs where the predicate is true: that of well conditioned input.
+    """
+    running = _running(hlo)
+    called = re.findall(r'custom_call_target="([^"]+)"', running)
+    solves = len(re.findall(r"= [^=]*\btriangular-solve\(", running)) + sum("trsm" in name for name in called)
+    factorisations = sum(name.startswith("lapack") and not re.search("trsm|mqr", name) for name in called)
+    factorisations += len(re.findall(r"= [^=]*\bcholesky\(", running))
+    products = len(re.findall(r"= [^=]*\bdot\(", running)) + sum(bool(re.search("matmul|mqr", c)) for c in called)
     return {"products": products, "solves": solves, "factorisations": factorisations}
+
+
+def _running(hlo: str) -> str:
+    """The text of the computations that run."""
+    computations = dict(re.findall(r"^(?:ENTRY )?%(\S+) [^\n]*\{\n(.*?)^\}", hlo, re.MULTILINE | re.DOTALL))
+    never = set()
+    for false, true in re.findall(r"branch_computations=\{%(\S+), %(\S+)\}", hlo):
+        never.add(false)
+    for false in re.findall(r"false_computation=%([^\s,]+)", hlo):
+        never.add(false)
+    return "\n".join(body for name, body in computations.items() if name not in never)

@@ -200,7 +200,7 @@ def _inverse_factors(A: jax.Array) -> tuple[jax.Array, ...]:
 
     def from_qr(_: jax.Array) -> list[jax.Array]:
         f = jnp.full_like(jnp.real(tau), -1)
-        return varying_alike([reflections, tau, f, R, jnp.full(f.shape[:-1], f.shape[-1])])
+        return varying_alike([reflections, tau, f, R, jnp.sum(f < 0, axis=-1)])
 
     def from_svd(tall: jax.Array) -> list[jax.Array]:
         U, S, Vh = svd_p(tall, full_matrices=False)

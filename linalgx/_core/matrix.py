@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from linalgx._core.batch_minor import SMALL
+
 
 def T(X: jax.Array) -> jax.Array:
     """The transpose X^T."""
@@ -62,7 +64,9 @@ def strictly_upper(X: jax.Array) -> jax.Array:
 def diagonal(X: jax.Array) -> jax.Array:
     """The main diagonal as a vector."""
     k, n = min(X.shape[-2:]), X.shape[-1]
-    # every (n + 1)-th entry, row by row: a slice, where jnp.diagonal gathers
+    if k > SMALL:
+        return jnp.diagonal(X, axis1=-2, axis2=-1)
+    # every (n + 1)-th entry, row by row: no gather, but a copy of a matrix that lies column by column
     entries = X[..., :k, :].reshape(*X.shape[:-2], k * n)
     return jax.lax.slice_in_dim(entries, 0, k * n, n + 1, axis=-1)
 
@@ -96,7 +100,13 @@ def normalise_phases(X: jax.Array) -> jax.Array:
 def identity(X: jax.Array, n: int | None = None) -> jax.Array:
     """The identity of order ``n`` (that of the rows of X), in the batch and dtype of ``X``."""
     n = X.shape[-2] if n is None else n
-    return jnp.broadcast_to(jnp.eye(n, dtype=X.dtype), (*X.shape[:-2], n, n))
+    shape = (*X.shape[:-2], n, n)
+    # on an explicit mesh it is shared out as X is
+    shared = jax.typeof(X).sharding
+    out_sharding = shared if any(axis is not None for axis in shared.spec) else None
+    return jax.lax.broadcast_in_dim(
+        jnp.eye(n, dtype=X.dtype), shape, (len(shape) - 2, len(shape) - 1), out_sharding=out_sharding
+    )
 
 
 def reciprocal_gaps(values: jax.Array, error: jax.Array | None = None) -> jax.Array:

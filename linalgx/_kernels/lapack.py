@@ -6,25 +6,80 @@ batches and matrices with no rows or columns.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 from jax.lax import linalg as lax_linalg
+from jaxlib.lapack import prepare_lapack_call
 
 from linalgx._core.errors import nan_where
-from linalgx._core.matrix import diagonal
+from linalgx._core.matrix import T, diagonal
 from linalgx._kernels.interchanges import interchange
+
+Function = Callable[[jax.Array], jax.Array]
+
+
+# LAPACK reads a matrix column by column. One that lies in memory row by row, as JAX's arrays do, is its transpose to
+# LAPACK: a call that is written for the transposes takes and gives such matrices as they lie, without a copy.
+
+
+def _on_one_cpu(name: str, by_jax: Function, by_lapack: Function) -> Function:
+    """The function by JAX's primitives, but by our own call of LAPACK where the program runs on one CPU device.
+
+    Of the custom calls in a program XLA shares out among devices those alone that JAX makes.
+    """
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(primitive.bind))
+    primitive.def_abstract_eval(lambda A: jax.make_jaxpr(by_jax)(A).out_avals[0])
+
+    def lower(ctx: mlir.LoweringRuleContext, A: mlir.ir.Value) -> Any:
+        devices = getattr(ctx.module_context.axis_context, "num_devices", None)
+        return mlir.lower_fun(by_lapack if devices == 1 else by_jax, multiple_results=False)(ctx, A)
+
+    mlir.register_lowering(primitive, mlir.lower_fun(by_jax, multiple_results=False))
+    mlir.register_lowering(primitive, lower, platform="cpu")
+    return cast(Function, primitive.bind)
+
+
+def _call(name: str, A: jax.Array, *outputs: jax.ShapeDtypeStruct, **options: np.uint8) -> Sequence[jax.Array]:
+    """What LAPACK's routine leaves in the place of Hermitian A, its other ``outputs``, and info."""
+    in_place, info = jax.ShapeDtypeStruct(A.shape, A.dtype), jax.ShapeDtypeStruct(A.shape[:-2], jnp.int32)
+    target = prepare_lapack_call(name, A.dtype)
+    return jax.ffi.ffi_call(target, (in_place, *outputs, info), input_output_aliases={0: 0})(A, **options)
+
+
+def _potrf(A: jax.Array) -> jax.Array:
+    # what LAPACK sees is A^T = U^H U, and U^T = L
+    L, info = _call("potrf_ffi", A, uplo=np.uint8(ord("U")))
+    return nan_where(info != 0, L)
+
+
+# of JAX the primitive, not the function around it: that one cannot take a batch on an explicitly sharded mesh
+_cholesky = _on_one_cpu("potrf", lax_linalg.cholesky_p.bind, _potrf)
 
 
 def cholesky(A: jax.Array) -> jax.Array:
     """L with A = L L^H, of Hermitian A; NaN in its lower triangle if A is not positive definite."""
-    # the primitive, not the function around it: that one cannot take a batch on an explicitly sharded mesh
-    return jnp.tril(lax_linalg.cholesky_p.bind(A))
+    return jnp.tril(_cholesky(A))
 
 
 def solve_triangular(
     A: jax.Array, B: jax.Array, *, lower: bool, left: bool = True, transpose: str = "N", unit_diagonal: bool = False
 ) -> jax.Array:
     """X with op(A) X = B, or X op(A) = B, where op is none ("N"), the transpose ("T") or the adjoint ("H")."""
+    # (op(A) X)^T = X^T op(A^T)
+    X = _solve_by_columns(T(A), T(B), lower=not lower, left=not left, transpose=transpose, unit_diagonal=unit_diagonal)
+    return T(X)
+
+
+def _solve_by_columns(
+    A: jax.Array, B: jax.Array, *, lower: bool, left: bool, transpose: str, unit_diagonal: bool
+) -> jax.Array:
     return lax_linalg.triangular_solve(
         A,
         B,
@@ -42,13 +97,19 @@ def lu_factor(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return LU, pivots
 
 
-def lu_solve(LU: jax.Array, pivots: jax.Array, B: jax.Array, *, left: bool, adjoint: bool) -> jax.Array:
-    """X with op(A) X = B (left) or X op(A) = B, where A = P L U and op(A) is A or A^H; NaN if U has a zero pivot."""
+def lu_solve(
+    LU: jax.Array, pivots: jax.Array, B: jax.Array, *, left: bool, adjoint: bool, by_rows: bool = False
+) -> jax.Array:
+    """X with op(A) X = B (left) or X op(A) = B, where A = P L U and op(A) is A or A^H; NaN if U has a zero pivot.
+
+    LU may lie in memory either way: column by column is how :func:`lu_factor` has just made it.
+    """
     axis = -2 if left else -1
+    solve_with = solve_triangular if by_rows else _solve_by_columns
 
     def solve(B: jax.Array, *, lower: bool) -> jax.Array:
         transpose = "H" if adjoint else "N"
-        return solve_triangular(LU, B, lower=lower, left=left, transpose=transpose, unit_diagonal=lower)
+        return solve_with(LU, B, lower=lower, left=left, transpose=transpose, unit_diagonal=lower)
 
     if left != adjoint:
         X = solve(solve(interchange(pivots, B, axis=axis), lower=True), lower=False)
@@ -77,6 +138,21 @@ def eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Ascending eigenvalues and the eigenvectors of Hermitian A."""
     V, eigenvalues = lax_linalg.eigh(A, symmetrize_input=False)
     return eigenvalues, V
+
+
+def _syevd(A: jax.Array) -> jax.Array:
+    name = "heevd_ffi" if jnp.iscomplexobj(A) else "syevd_ffi"
+    eigenvalues = jax.ShapeDtypeStruct(A.shape[:-1], jnp.finfo(A.dtype).dtype)
+    _, l, info = _call(name, A, eigenvalues, mode=np.uint8(ord("N")), uplo=np.uint8(ord("L")))
+    return jnp.where((info == 0)[..., None], l, jnp.nan)
+
+
+_eigvalsh = _on_one_cpu("syevd", lambda A: eigh(A)[0], _syevd)
+
+
+def eigvalsh(A: jax.Array) -> jax.Array:
+    """Ascending eigenvalues of Hermitian A."""
+    return _eigvalsh(A)
 
 
 def eig(A: jax.Array) -> tuple[jax.Array, jax.Array]:

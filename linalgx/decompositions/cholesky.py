@@ -246,25 +246,26 @@ def _cholesky_solve(L: jax.Array, B: jax.Array) -> jax.Array:
 cholesky_solve_p = Operation("cholesky_solve", _cholesky_solve, linear_in=(1,), small=small_kernel("cholesky_solve"))
 
 
-# Rules. A = L L^H is Hermitian, dA = dL L^H + L dL^H:
+# Rules. With A = L L^H, dA = dL L^H + L dL^H, and the steps L Y = B, L^H X = Y and L Y_bar = X_bar, L^H B_bar = Y_bar,
 #   forward   dX = A^-1 (dB - dA X)
-#   reverse   B_bar = A^-1 X_bar,   A_bar = -B_bar X^H,   L_bar = tril((A_bar + A_bar^H) L)
+#   reverse   L_bar = -tril(X Y_bar^H + B_bar Y^H)
 
 
 def _cholesky_solve_fwd(L, B):
-    X = cholesky_solve_p(L, B)
-    return X, (L, X)
+    Y = _solve_left(L, B)
+    X = _solve_left(L, Y, adjoint=True)
+    return X, (L, Y, X)
 
 
 def _cholesky_solve_bwd(residuals, X_bar):
-    L, X = residuals
-    B_bar = cholesky_solve_p(L, after(X, X_bar))
-    L_bar = -jnp.tril(B_bar @ (H(X) @ jnp.tril(L)) + X @ (H(B_bar) @ jnp.tril(L)))
-    return L_bar, B_bar
+    L, Y, X = residuals
+    Y_bar = _solve_left(L, after(X, X_bar))
+    B_bar = _solve_left(L, Y_bar, adjoint=True)
+    return -jnp.tril(X @ H(Y_bar) + B_bar @ H(Y)), B_bar
 
 
 def _cholesky_solve_jvp(residuals, dL, dB):
-    L, X = residuals
+    L, _, X = residuals
     moved = None if dB is None else after(X, dB)
     if dL is not None:
         dL, L0 = jnp.tril(dL), jnp.tril(L)

@@ -163,7 +163,15 @@ eigh_p.defjvp(_eigh_jvp, source="Giles (2008), Collected matrix derivative resul
 
 # --- Eigenvalues alone
 
-eigvalsh_p = Operation("eigvalsh", lambda A: _eigh(A)[0], small=small_kernel("eigvalsh"))
+
+def _eigvalsh(A: jax.Array) -> jax.Array:
+    A = hermitian_part(A)
+    failed = not_finite(A)
+    l = lapack.eigvalsh(jnp.where(failed[..., None, None], 0, A))
+    return jnp.where(failed[..., None], jnp.nan, l)
+
+
+eigvalsh_p = Operation("eigvalsh", _eigvalsh, small=small_kernel("eigvalsh"))
 
 
 # Rules: those above without V_bar and dV.

@@ -7,6 +7,8 @@ algorithmic differentiation", section 2.3.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -334,7 +336,9 @@ def _solve_upper(LU: jax.Array, X: jax.Array, adjoint: bool = False) -> jax.Arra
 
 # --- Solution from the factors: op(A) X = B or X op(A) = B, where A = P L U and op(A) is A or A^H
 
-lu_solve_p = Operation("lu_solve", lapack.lu_solve, linear_in=(2,), small=small_kernel("lu_solve"))
+lu_solve_p = Operation(
+    "lu_solve", functools.partial(lapack.lu_solve, by_rows=True), linear_in=(2,), small=small_kernel("lu_solve")
+)
 
 
 # Rules (Giles 2008). For A X = B:

@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 
 import linalgx
+from linalgx.least_squares import inverse_factors_p
 from tests.families.differences import assert_derivative
 from tests.operations.case import assert_close, tolerance
 from tests.operations.inputs import general, unitary, well_conditioned, with_eigenvalues, with_singular_values
@@ -217,3 +219,79 @@ def test_gradients_of_torch(shape, dtype, rng):
     by_a, by_b = jax.grad(f, argnums=(0, 1))(jnp.asarray(a), jnp.asarray(b))
     np.testing.assert_allclose(jnp.conj(by_a), A.grad.numpy(), atol=tolerance("float64", 5, 100))
     np.testing.assert_allclose(jnp.conj(by_b), B.grad.numpy(), atol=tolerance("float64", 5, 100))
+
+
+# --- by the QR decomposition, for matrices of full rank beyond doubt, larger than the small ones
+
+SHAPES = pytest.mark.parametrize("shape", [(12, 9), (9, 12), (10, 10), (30, 3)], ids=str)
+
+
+def _by_qr(a) -> bool:
+    *_, f, _, _ = inverse_factors_p(jnp.asarray(a))
+    return bool(jnp.all(f < 0))
+
+
+def _spectrum(shape, dtype, smallest):
+    """Singular values from 1 down to ``smallest`` times the tolerance of the rank."""
+    return np.geomspace(1, smallest * max(shape) * float(jnp.finfo(dtype).eps), min(shape))
+
+
+@SHAPES
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(("smallest", "rank_lost"), [(1e4, 0), (3, 0), (0.3, 1), (0, 1)])
+def test_rank_and_solution_near_the_tolerance(smallest, rank_lost, shape, dtype, rng):
+    k = min(shape)
+    values = _spectrum(shape, dtype, smallest) if smallest else np.append(np.geomspace(1, 0.1, k - 1), 0)
+    a, x = with_singular_values(rng, dtype, *shape, values), general(rng, dtype, shape[1], 2)
+    ours = linalgx.lstsq(jnp.asarray(a), jnp.asarray(a @ x))
+    assert int(ours.rank) == k - rank_lost
+    if smallest != 1e4:
+        assert not _by_qr(a)
+    # the solution is right where the system sees it: the residual is that of a backward stable method
+    np.testing.assert_allclose(a @ np.asarray(ours.solution), a @ x, atol=tolerance(dtype, k, 10 * np.abs(x).max()))
+    p = np.asarray(linalgx.pinv(jnp.asarray(a)))
+    scale = np.abs(p).max()
+    np.testing.assert_allclose(p @ a @ p / scale, p / scale, atol=tolerance(dtype, k, 10 / values[k - rank_lost - 1]))
+
+
+@SHAPES
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_against_many_digits_where_the_condition_is_large(shape, dtype, rng):
+    a = with_singular_values(rng, dtype, *shape, np.geomspace(1, 1e-9, min(shape)))
+    assert _by_qr(a)
+    with mpmath.workdps(50):
+        A = mpmath.matrix(a.tolist())
+        inverse = (A.H * A) ** -1 * A.H if shape[0] >= shape[1] else A.H * (A * A.H) ** -1
+        exact = np.array(inverse.tolist(), dtype=complex)
+    error = np.linalg.norm(np.asarray(linalgx.pinv(jnp.asarray(a))) - exact, 2) / np.linalg.norm(exact, 2)
+    # one condition number, not its square
+    assert error < tolerance(dtype, max(shape), 1e9)
+
+
+@both_fields
+@pytest.mark.parametrize("shape", [(12, 9), (9, 12)], ids=str)
+def test_derivatives_by_qr(shape, dtype, rng):
+    a, b = well_conditioned(rng, dtype, *shape), general(rng, dtype, shape[0], 2)
+    assert _by_qr(a)
+    assert_derivative(linalgx.pinv, np.linalg.pinv, a, rng, rtol=1e-8)
+    ours = lambda x: linalgx.lstsq(x, jnp.asarray(b)).solution
+    assert_derivative(ours, lambda x: np.linalg.lstsq(x, b, rcond=None)[0], a, rng, rtol=1e-8)
+
+
+@SHAPES
+def test_one_matrix_of_deficient_rank_or_with_nan_in_a_batch(shape, rng):
+    good = np.stack([well_conditioned(rng, "float64", *shape) for _ in range(4)])
+    assert _by_qr(good)
+    mixed = good.copy()
+    mixed[1] = with_singular_values(rng, "float64", *shape, np.append(np.ones(min(shape) - 1), 0))
+    mixed[2, 0, 0] = np.nan
+    assert not _by_qr(mixed)
+    b = jnp.asarray(general(rng, "float64", 4, shape[0], 1))
+    ours, theirs = linalgx.lstsq(jnp.asarray(mixed), b), linalgx.lstsq(jnp.asarray(good), b)
+    for x, y in zip(ours, theirs, strict=True):
+        # residuals that may be zero, compared to 1
+        assert_close(1 + x[jnp.array([0, 3])], 1 + y[jnp.array([0, 3])], tolerance("float64", 12, 100))
+    np.testing.assert_array_equal(ours.rank, np.array([1, 1, 0, 1]) * min(shape) - np.array([0, 1, 0, 0]))
+    np.testing.assert_array_equal(np.isnan(ours.solution).any(axis=(1, 2)), [False, False, True, False])
+    gradient = jax.grad(lambda a: jnp.sum(linalgx.lstsq(a, b).solution[jnp.array([0, 1, 3])] ** 2))(jnp.asarray(mixed))
+    assert np.isfinite(gradient[jnp.array([0, 1, 3])]).all()
