@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from linalgx._core.arguments import inexact_array, matrix, public, require_square, tolerance
+from linalgx._core.arguments import array, inexact_array, matrix, public, require_square
 from linalgx._core.errors import NOT_FINITE, info_of_spectrum, report
 from linalgx._core.matrix import hermitian_part, kept_singular_values
 from linalgx.decompositions.eigh import eigvalsh_p
@@ -105,7 +106,7 @@ def matrix_rank(
 
     Raises:
         ValueError: if both ``tol`` and ``atol`` are given, if M must be square and is not, or if a tolerance does not
-            broadcast to the batch axes of M.
+            broadcast with the batch axes of M.
         TypeError: if M is not an array of numbers or a tolerance is not real.
         LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
@@ -126,9 +127,8 @@ def matrix_rank(
     X = jax.lax.stop_gradient(inexact_array("matrix_rank", M=M))
     if tol is not None and atol is not None:
         raise ValueError("linalgx.matrix_rank: tol is another name of atol, but both came")
-    relative = tolerance("matrix_rank", X, rtol=rtol)
-    absolute = tolerance("matrix_rank", X, atol=atol) if tol is None else tolerance("matrix_rank", X, tol=tol)
-    relative, absolute = jax.lax.stop_gradient((relative, absolute))
+    relative = _tolerance("rtol", rtol, X)
+    absolute = _tolerance("atol", atol, X) if tol is None else _tolerance("tol", tol, X)
     finite = jnp.isfinite(X)
     if X.ndim < 2:
         report("matrix_rank", "", lambda: jnp.where(jnp.all(finite), 0, NOT_FINITE))
@@ -139,3 +139,19 @@ def matrix_rank(
     report("matrix_rank", "", info_of_spectrum, X, S)
     kept = kept_singular_values(S, X.shape, absolute, relative)
     return jnp.where(jnp.all(finite, axis=(-2, -1)), jnp.sum(kept, axis=-1), -1)
+
+
+def _tolerance(name: str, value: ArrayLike | None, X: jax.Array) -> jax.Array | None:
+    if value is None:
+        return None
+    tolerance = jax.lax.stop_gradient(array("matrix_rank", **{name: value}))
+    if jnp.iscomplexobj(tolerance):
+        raise TypeError(f"linalgx.matrix_rank: {name} must be real, but its dtype is {tolerance.dtype}")
+    shape, batch = tolerance.shape, X.shape[:-2]
+    try:
+        np.broadcast_shapes(shape, batch)
+    except ValueError:
+        raise ValueError(
+            f"linalgx.matrix_rank: {name} must broadcast with the batch axes {batch}, but its shape is {shape}"
+        ) from None
+    return tolerance.astype(jnp.finfo(X.dtype).dtype)

@@ -173,7 +173,10 @@ def _squeeze(x: jax.Array, axes: tuple[int, ...], keepdims: bool) -> jax.Array:
 def norm_of_vectors(function: str, X: jax.Array, ord: Any, axes: tuple[int, ...]) -> jax.Array:
     """The norm of order ``ord`` along ``axes``, which stay with length 1."""
     ord = 2 if ord is None else ord
-    order = float(ord) if isinstance(ord, REAL) else math.nan
+    try:
+        order = float(ord) if isinstance(ord, REAL) else math.nan
+    except OverflowError:
+        order = math.nan
     if math.isnan(order):
         raise ValueError(f"linalgx.{function}: ord must be a real number for vectors, but {ord!r} came")
     if order < 0 and not all(X.shape[axis] for axis in axes):

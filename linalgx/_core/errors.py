@@ -16,9 +16,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,23 +118,38 @@ def report(
 
 def deliver(reports: Sequence[Report]) -> None:
     """Raise, or have raised when the program runs, for the failures among the reports of a call."""
+    _teach_checkify()
     for found in reports:
-        _teach_checkify()
-        report_p.bind(found.info, function=found.function, reason=found.reason, recorder=_recorder.value)
+        # callbacks come in any order: the number tells which of two failures of one program came first
+        call = Call(found.function, found.reason, next(_numbers), _recorder.value)
+        report_p.bind(found.info, call=call)
 
 
-def _failure(info: Any, function: str, reason: str) -> LinAlgError | None:
+class Call(NamedTuple):
+    """A call of a public function, as reported."""
+
+    function: str
+    reason: str
+    number: int
+    recorder: _Recorder | None
+
+
+_numbers = itertools.count()
+
+
+def _failure(info: Any, call: Call) -> LinAlgError | None:
     info = np.asarray(info)
     failed = np.flatnonzero(info)
     if not failed.size:
         return None
     first = int(info.ravel()[failed[0]])
-    cause = CAUSES.get(first) or reason.format(order=first, index=first - 1)
+    cause = CAUSES.get(first) or call.reason.format(order=first, index=first - 1)
     if info.ndim == 0:
-        return LinAlgError(f"linalgx.{function}: {cause}")
+        return LinAlgError(f"linalgx.{call.function}: {cause}")
     index = tuple(map(int, np.unravel_index(failed[0], info.shape)))
     return LinAlgError(
-        f"linalgx.{function}: {failed.size} of {info.size} matrices failed, the first at batch index {index}: {cause}"
+        f"linalgx.{call.function}: {failed.size} of {info.size} matrices failed, "
+        f"the first at batch index {index}: {cause}"
     )
 
 
@@ -142,34 +158,34 @@ report_p.multiple_results = True  # none
 
 
 @report_p.def_impl
-def _raise(info: jax.Array, *, function: str, reason: str, recorder: _Recorder | None) -> list[Any]:
-    failure = _failure(info, function, reason)
+def _raise(info: jax.Array, *, call: Call) -> list[Any]:
+    failure = _failure(info, call)
     if failure is not None:
         raise failure
     return []
 
 
-def _callback(info: Any, *, function: str, reason: str, recorder: _Recorder | None) -> None:
-    failure = _failure(info, function, reason)
+def _callback(call: Call, info: Any) -> None:
+    failure = _failure(info, call)
     if failure is None:
         return
-    if recorder is None or not recorder.active:
+    if call.recorder is None or not call.recorder.active:
         raise failure
-    recorder.add(failure)
+    call.recorder.add(call.number, failure)
 
 
-def _lower(info: jax.Array, **params: Any) -> list[Any]:
-    jax.debug.callback(functools.partial(_callback, **params), info)
+def _lower(info: jax.Array, *, call: Call) -> list[Any]:
+    jax.debug.callback(functools.partial(_callback, call), info)
     return []
 
 
-def _batch(args: Any, axes: Any, **params: Any) -> tuple[list[Any], list[Any]]:
+def _batch(args: Any, axes: Any, *, call: Call) -> tuple[list[Any], list[Any]]:
     (info,), (axis,) = args, axes
-    return report_p.bind(jnp.moveaxis(info, axis, 0), **params), []
+    return report_p.bind(jnp.moveaxis(info, axis, 0), call=call), []
 
 
-def _differentiate(primals: Any, tangents: Any, **params: Any) -> tuple[list[Any], list[Any]]:
-    return report_p.bind(*primals, **params), []
+def _differentiate(primals: Any, tangents: Any, *, call: Call) -> tuple[list[Any], list[Any]]:
+    return report_p.bind(*primals, call=call), []
 
 
 # the effect of callbacks keeps what has no result in the program, and lets it into loops, conditionals and remat
@@ -186,15 +202,15 @@ def _teach_checkify() -> None:
     """Under checkify a report is a user check, and nothing else."""
     from jax._src import checkify  # the registry of its rules has no public name
 
-    def functionalise(*args: Any, function: str, reason: str, recorder: Any) -> Any:
+    def functionalise(*args: Any, call: Call) -> Any:
         *context, error, enabled_errors, info = args  # newer versions of JAX put a context first
-        check = jax.make_jaxpr(functools.partial(_check, function=function, reason=reason))(info)
+        check = jax.make_jaxpr(functools.partial(_check, call))(info)
         return checkify.checkify_jaxpr(*context, check, enabled_errors, error, info)
 
     checkify.error_checks[report_p] = functionalise
 
 
-def _check(info: jax.Array, *, function: str, reason: str) -> None:
+def _check(call: Call, info: jax.Array) -> None:
     from jax.experimental.checkify import debug_check
 
     if info.size == 0:
@@ -203,12 +219,12 @@ def _check(info: jax.Array, *, function: str, reason: str) -> None:
     position = jnp.argmax(failed)
     first = info.ravel()[position]
     numbers = {"number": jnp.sum(failed), "order": first, "index": first - 1}
-    text = f"linalgx.{function}: "
+    text = f"linalgx.{call.function}: "
     if info.ndim:
         numbers |= {f"i{axis}": i for axis, i in enumerate(jnp.unravel_index(position, info.shape))}
         index = ", ".join(f"{{i{axis}}}" for axis in range(info.ndim)) + ("," if info.ndim == 1 else "")
         text += f"{{number}} of {info.size} matrices failed, the first at batch index ({index}): "
-    debug_check(~(first > 0), text + reason, **numbers)
+    debug_check(~(first > 0), text + call.reason, **numbers)
     for code, cause in CAUSES.items():
         debug_check(first != code, text + cause, **numbers)
 
@@ -217,30 +233,33 @@ def _check(info: jax.Array, *, function: str, reason: str) -> None:
 
 
 class _Recorder:
-    """The failures in the compiled programs that run inside one context: the first, and how many followed."""
+    """The failures in the compiled programs that run inside one context: the first, and how many others."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.active = False
-        self.first: LinAlgError | None = None
-        self.later = 0
+        self.first: tuple[int, LinAlgError] | None = None
+        self.others = 0
 
     def clear(self, active: bool) -> None:
-        self.active, self.first, self.later = active, None, 0
+        self.active, self.first, self.others = active, None, 0
 
-    def add(self, failure: LinAlgError) -> None:
+    def add(self, number: int, failure: LinAlgError) -> None:
         with self.lock:
-            self.later += self.first is not None
-            self.first = self.first or failure
+            self.others += self.first is not None
+            if self.first is None or number < self.first[0]:
+                self.first = number, failure
 
     def take(self) -> LinAlgError | None:
         """The first failure since the last call, with a note about the others."""
         with self.lock:
-            failure, later = self.first, self.later
+            first, others = self.first, self.others
             self.clear(self.active)
-        if failure is not None and later:
-            failure.add_note(f"{later} later calls in the same context failed, too")
-        return failure
+        if first is None:
+            return None
+        if others:
+            first[1].add_note(f"{others} other calls in the same context failed, too")
+        return first[1]
 
 
 _recorder = jax.make_user_context(default_value=None)
