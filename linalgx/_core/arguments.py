@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linalgx._core.composite import composite
-from linalgx._core.errors import collect_reports, deliver
+from linalgx._core.errors import Reported, collect_reports, deliver
 from linalgx._core.operation import house_numerics
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -53,28 +53,33 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
             numerics = contextlib.nullcontext() if users_precision else house_numerics()
             with numerics, collect_reports() as reports:
                 out = function(*call.args, **call.kwargs)
-            return (out if half is None else jax.tree.map(functools.partial(_to_half, half), out)), reports
+            out = out if half is None else jax.tree.map(functools.partial(_to_half, half), out)
+            return Reported(out, reports) if reports else out
 
-        compiled = jax.jit(body, static_argnames=static)
+        compiled: Callable[..., Any] = jax.jit(body, static_argnames=static)
+        compiled = _with_tuples(compiled, lists) if lists else compiled
 
         @functools.wraps(function)
         def entry(*args: Any, **kwargs: Any) -> Any:
-            if lists:
-                kwargs |= {name: _without_lists(kwargs[name]) for name in lists if name in kwargs}
             try:
-                out, reports = compiled(*args, **kwargs)
+                out = compiled(*args, **kwargs)
             except (TypeError, ValueError, OverflowError) as error:
                 # what JAX refuses before it traces
                 if not str(error).startswith("linalgx."):
                     check(args, kwargs)
                 raise
-            if reports:
-                deliver(reports)
-            return out
+            return deliver(out) if type(out) is Reported else out
 
         return cast(Function, entry)
 
     return decorate
+
+
+def _with_tuples(function: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+    """The function with those of the keywords ``names`` that are lists made tuples, which can be static."""
+    return lambda *args, **kwargs: function(
+        *args, **{name: _without_lists(value) if name in names else value for name, value in kwargs.items()}
+    )
 
 
 def _without_lists(value: Any) -> Any:
