@@ -16,6 +16,7 @@ import scipy.linalg.lapack
 from jax.experimental import checkify
 
 import linalgx
+from linalgx._core.errors import Call, report_p
 from linalgx._kernels.select import prefer
 from linalgx.decompositions.cholesky import cholesky_p
 from linalgx.decompositions.eigh import eigh_p
@@ -170,6 +171,11 @@ def test_batch_index_counts_mapped_axes_first() -> None:
     for function in (linalgx.cholesky, jax.vmap(linalgx.cholesky), jax.vmap(jax.vmap(linalgx.cholesky))):
         assert _raised(function, A) == expected
         assert _raised(jax.jit(function), A) == expected
+    info, call = jnp.zeros((2, 3), jnp.int32).at[1, 2].set(5), Call("f", "minor {order}", 0, None)
+    with pytest.raises(
+        linalgx.LinAlgError, match=r"f: 1 of 6 matrices failed, the first at batch index \(2, 1\): minor 5"
+    ):
+        jax.vmap(lambda member: report_p.bind(member, call=call), in_axes=1)(info)
 
 
 def test_compiled_before_without_the_context() -> None:
@@ -242,6 +248,7 @@ def test_a_context_inside_of_jit_raises_what_jax_raises_from_a_callback() -> Non
 
 
 def test_threads_raise_their_own_failures() -> None:
+    assert _raised(linalgx.inv, jnp.eye(2)) is None  # leaves a recorder behind, which one of the threads takes
     found: dict[int, str | None] = {}
     barrier = threading.Barrier(4)
 
