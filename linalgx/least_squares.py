@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from linalgx._core.arguments import broadcast_batches, inexact_arrays, matrix, public, require_matrix, square_matrix
 from linalgx._core.arguments import tolerance as real_tolerance
 from linalgx._core.batch_minor import SMALL
+from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.loops import varying_alike
 from linalgx._core.matrix import H, after, hermitian_part, identity, kept_singular_values, rank_tolerances
 from linalgx._core.operation import Operation
@@ -56,6 +57,7 @@ def pinv(
         ValueError: if a has fewer than two axes, or with ``hermitian`` is not square; if a tolerance does not
             broadcast to the batch axes of a; if both ``rtol`` and ``rcond`` are given.
         TypeError: if an argument is not an array of numbers, or a tolerance is complex.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
         NaN in the pseudoinverse of each matrix that holds NaN or infinity, and in no other.
@@ -79,8 +81,9 @@ def pinv(
         raise ValueError("linalgx.pinv: rtol and rcond are the same, but both came")
     A = hermitian_part(square_matrix("pinv", a=a)) if hermitian else matrix("pinv", a=a)
     relative = real_tolerance("pinv", A, rtol=rtol) if rcond is None else real_tolerance("pinv", A, rcond=rcond)
-    A, factors, _ = _factored(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
-    F = pinv_p(A, *factors)
+    A_1, factors, _ = _factored(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
+    report("pinv", "", _info, A, factors[-1])
+    F = pinv_p(A_1, *factors)
     return hermitian_part(F) if hermitian else F
 
 
@@ -104,6 +107,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
         ValueError: if the rows of a and b differ in number, the batch axes do not broadcast, or rcond does not
             broadcast to those of a.
         TypeError: if an argument is not an array of numbers, or rcond is complex.
+        LinAlgError: inside :func:`raise_errors`, if a matrix a holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
         NaN in all but the rank (which is 0) of each matrix that holds NaN or infinity, and in no other.
@@ -136,6 +140,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     if relative is not None:
         relative = jnp.where(relative < 0, jnp.finfo(relative.dtype).eps, relative)
     A_1, (U, tau, f, W), rank = _factored(A, None, relative)
+    report("lstsq", "", _info, A, W)
     A_1, U, tau, f, W, A_b, B = broadcast_batches(
         "lstsq", a_1=A_1, U=U, tau=tau[..., None], f=f[..., None], W=W, a=A, b=B
     )
@@ -171,6 +176,11 @@ def _factored(
     U, S, Vh = stop_gradient((H(Vh), S, H(U)) if _is_wide(A) else (U, S, Vh))
     *factors, rank = _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape, atol, rtol))
     return A_1, tuple(factors), rank
+
+
+def _info(A: jax.Array, W: jax.Array) -> jax.Array:
+    """``info`` of the factors, which are NaN where they failed."""
+    return info_of_spectrum(A, jnp.sum(W, axis=-1))
 
 
 def _svd(A: jax.Array, hermitian: bool) -> tuple[jax.Array, jax.Array, jax.Array]:

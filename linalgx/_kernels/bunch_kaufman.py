@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from linalgx._core.errors import first_true
+
 ALPHA = (1 + math.sqrt(17)) / 8
 """Below this ratio of the diagonal to the largest entry of its column the pivot is not taken: least growth."""
 
@@ -70,7 +72,9 @@ def factor(A: jax.Array, *, hermitian: bool) -> tuple[jax.Array, jax.Array, jax.
     start = State(A, none, info, info != 0)
     W, pivots, info, _ = lax.fori_loop(jnp.int32(0), jnp.int32(n), step, start)
     LD = jnp.tril(W)
-    failed = jnp.any(jnp.isnan(LD), axis=(-2, -1), keepdims=True)
+    spoiled = jnp.any(jnp.isnan(LD), axis=-2)
+    failed = jnp.any(spoiled, axis=-1)[..., None, None]
+    info = jnp.where(info == 0, first_true(spoiled), info)
     return jnp.where(failed, jnp.tril(jnp.full_like(LD, jnp.nan)), LD), pivots, info
 
 
@@ -167,11 +171,17 @@ class Structure(NamedTuple):
     """(..., n): column i is the first one of a 2 x 2 block of D."""
 
 
+def starts_pair(pivots: jax.Array) -> jax.Array:
+    """Whether a 2 x 2 block of D starts in a column: at the first, third, ... of the negative pivots."""
+    negative = pivots < 0
+    return negative & ((jnp.cumsum(negative, axis=-1, dtype=jnp.int32) - negative.astype(jnp.int32)) % 2 == 0)
+
+
 def structure(pivots: jax.Array) -> Structure:
     """The structure that LAPACK's signed pivots describe."""
     n = pivots.shape[-1]
     negative = pivots < 0
-    paired = negative & ((jnp.cumsum(negative, axis=-1, dtype=jnp.int32) - negative.astype(jnp.int32)) % 2 == 0)
+    paired = starts_pair(pivots)
     index = jnp.arange(n, dtype=jnp.int32)
     other = jnp.where(paired, index, jnp.abs(pivots) - 1)
     start = index - (negative & ~paired).astype(jnp.int32)
