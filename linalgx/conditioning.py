@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from linalgx._core.arguments import array, inexact_array, matrix, public, require_square
+from linalgx._core.arguments import inexact_array, matrix, public, require_square, tolerance
+from linalgx._core.composite import composite
 from linalgx._core.matrix import hermitian_part, kept_singular_values
+from linalgx._kernels.exponential import power_of_two
 from linalgx.decompositions.eigh import eigvalsh_p
 from linalgx.decompositions.svd import svdvals_p
 from linalgx.linear_systems import inv_p
@@ -56,10 +58,19 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
         require_square("cond", x=X)
     if 0 in X.shape[-2:]:
         return jnp.zeros(X.shape[:-2], jnp.finfo(X.dtype).dtype)
+    X = _scaled(X)
     number = _product_of_norms(X, p) if p not in (2, -2, "nuc") else _of_singular_values(svdvals_p(X), p)
     # 0 / 0 and the inverse that does not exist
     singular = jnp.isnan(number) & ~jnp.any(jnp.isnan(X), axis=(-2, -1))
     return jnp.where(singular, 0 if p == -2 else jnp.inf, number)
+
+
+@composite(rank=2)
+def _scaled(X: jax.Array) -> jax.Array:
+    """X over a power of two, with its largest entry near 1: it has the same condition number, and all is in range."""
+    moduli = jnp.maximum(jnp.abs(jnp.real(X)), jnp.abs(jnp.imag(X)))
+    unit = power_of_two(jax.lax.stop_gradient(jnp.max(moduli, axis=(-2, -1), keepdims=True)))
+    return X * (1 / unit).astype(X.dtype)
 
 
 def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:
@@ -125,17 +136,7 @@ def matrix_rank(
     if hermitian:
         require_square("matrix_rank", M=X)
     S = jnp.abs(eigvalsh_p(hermitian_part(X))) if hermitian else svdvals_p(X)
-    relative, absolute = (
-        _tolerance(name, value, S.dtype) for name, value in (("rtol", rtol), ("atol", tol if atol is None else atol))
-    )
+    relative = jax.lax.stop_gradient(tolerance("matrix_rank", X, rtol=rtol))
+    absolute = jax.lax.stop_gradient(tolerance("matrix_rank", X, **({"atol": atol} if tol is None else {"tol": tol})))
     kept = kept_singular_values(S, X.shape, absolute, relative)
     return jnp.where(jnp.all(finite, axis=(-2, -1)), jnp.sum(kept, axis=-1), -1)
-
-
-def _tolerance(name: str, value: ArrayLike | None, dtype: jnp.dtype) -> jax.Array | None:
-    if value is None:
-        return None
-    tolerance = jax.lax.stop_gradient(array("matrix_rank", **{name: value}))
-    if jnp.iscomplexobj(tolerance):
-        raise TypeError(f"linalgx.matrix_rank: {name} must be real, but its dtype is {tolerance.dtype}")
-    return tolerance.astype(dtype)

@@ -197,7 +197,7 @@ def tensorsolve(a: ArrayLike, b: ArrayLike, axes: tuple[int, ...] | None = None)
     """
     A, B = inexact_arrays("tensorsolve", a=a, b=b)
     if axes is not None:
-        moved = normalize_axes("tensorsolve", "axes", tuple(axes), A.ndim)
+        moved = normalize_axes("tensorsolve", "axes", tuple(axes) if isinstance(axes, list | range) else axes, A.ndim)
         A = jnp.moveaxis(A, moved, range(A.ndim - len(moved), A.ndim))
     shape, size = A.shape[B.ndim :], B.size
     if B.ndim > A.ndim or math.prod(A.shape[: B.ndim]) != size or math.prod(shape) != size:

@@ -20,7 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from linalgx._core.arguments import NATIVE, array, integer, normalize_axes, normalize_axis, public, require_matrix
+from linalgx._core.arguments import (
+    NATIVE,
+    array,
+    dtype_option,
+    integer,
+    normalize_axes,
+    normalize_axis,
+    promoted_dtype,
+    public,
+    require_matrix,
+)
 from linalgx._core.batch_minor import is_small
 from linalgx._core.composite import composite
 from linalgx._core.matrix import H
@@ -68,7 +78,8 @@ def matmul(
     if X1.shape[-1] != X2.shape[-2 if X2.ndim > 1 else -1]:
         raise ValueError(f"linalgx.matmul: x1 of shape {X1.shape} and x2 of shape {X2.shape} do not fit")
     _broadcast("matmul", x1=X1.shape[:-2], x2=X2.shape[:-2])
-    return _product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
+    options = _options("matmul", X1, X2, precision, preferred_element_type)
+    return _product(X1, X2, **options)
 
 
 @public("axis", "precision", "preferred_element_type", users_precision=True)
@@ -109,10 +120,11 @@ def vecdot(
     if X1.shape[-1] != X2.shape[-1]:
         raise ValueError(f"linalgx.vecdot: x1 has vectors of length {X1.shape[-1]}, but x2 of length {X2.shape[-1]}")
     batch = _broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])
+    options = _options("vecdot", X1, X2, precision, preferred_element_type)
     if batch:
         X1, X2 = (X.reshape((1,) * (len(batch) + 1 - X.ndim) + X.shape) for X in (X1, X2))
-        return jnp.vecdot(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
-    return _inner_product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
+        return jnp.vecdot(X1, X2, **options)
+    return _inner_product(X1, X2, **options)
 
 
 @public(users_precision=True)
@@ -143,6 +155,7 @@ def outer(x1: ArrayLike, x2: ArrayLike, /) -> jax.Array:
     for name, X in (("x1", X1), ("x2", X2)):
         if X.ndim != 1:
             raise ValueError(f"linalgx.outer: {name} must have one axis, but its shape is {X.shape}")
+    promoted_dtype("outer", x1=X1.dtype, x2=X2.dtype)
     return X1[:, None] * X2[None, :]
 
 
@@ -175,6 +188,7 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> jax.Array:
         if X.shape[-1] != 3:
             raise ValueError(f"linalgx.cross: {name} must have length 3 along axis {axis}, but it is {X.shape[-1]}")
     batch = _broadcast("cross", x1=X1.shape[:-1], x2=X2.shape[:-1])
+    promoted_dtype("cross", x1=X1.dtype, x2=X2.dtype)
     X1, X2 = (jnp.broadcast_to(X, (*batch, 3)) for X in (X1, X2))
     return jnp.moveaxis(jnp.cross(X1, X2), -1, axis)
 
@@ -235,9 +249,8 @@ def _tensordot(x1: Any, x2: Any, *, axes: Any, precision: Any, preferred_element
             raise ValueError(
                 f"linalgx.tensordot: axis {i} of x1 has length {X1.shape[i]}, but axis {j} of x2 has {X2.shape[j]}"
             )
-    return jnp.tensordot(
-        X1, X2, axes=(axes1, axes2), precision=precision, preferred_element_type=preferred_element_type
-    )
+    options = _options("tensordot", X1, X2, precision, preferred_element_type)
+    return jnp.tensordot(X1, X2, axes=(axes1, axes2), **options)
 
 
 @public("precision", users_precision=True)
@@ -268,6 +281,7 @@ def multi_dot(arrays: Sequence[ArrayLike], *, precision: jax.lax.PrecisionLike =
         Cormen et al., Introduction to Algorithms, section 15.2, with the batch counted in.
     """
     matrices = _chain(arrays)
+    _options("multi_dot", matrices[0], matrices[1], precision, None)
     row, column = jnp.ndim(arrays[0]) == 1, jnp.ndim(arrays[-1]) == 1
     split = _cheapest_splits([X.shape for X in matrices])
 
@@ -375,7 +389,8 @@ def trace(x: ArrayLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -
     """
     X = array("trace", x=x)
     require_matrix("trace", x=X)
-    return _trace(X, offset=integer("trace", "offset", offset), dtype=dtype)
+    offset = integer("trace", "offset", offset)
+    return _trace(X, offset=offset, dtype=dtype_option("trace", "dtype", dtype))
 
 
 @public(users_precision=True)
@@ -440,7 +455,7 @@ def _product(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
         return jnp.matmul(X1, X2, **options)
     if X1.ndim == 1 or X2.ndim == 1:
         return _product_with_vector(X1, X2, **options)
-    batch = np.broadcast_shapes(X1.shape[:-2], X2.shape[:-2])
+    batch = jax.lax.broadcast_shapes(X1.shape[:-2], X2.shape[:-2])
     return matmul_p(*(jnp.broadcast_to(X, (*batch, *X.shape[-2:])) for X in (X1, X2)), **options)
 
 
@@ -475,12 +490,31 @@ matmul_p.defvjp(_matmul_fwd, _matmul_bwd)
 matmul_p.defjvp(_matmul_jvp, source="the product rule")
 
 
+# --- dtypes and options of products
+
+
+def _options(
+    function: str, X1: jax.Array, X2: jax.Array, precision: Any, preferred_element_type: Any
+) -> dict[str, Any]:
+    """The options of jax.numpy's products, tried on one number of each array."""
+    promoted_dtype(function, x1=X1.dtype, x2=X2.dtype)
+    dtype = dtype_option(function, "preferred_element_type", preferred_element_type)
+    options = {"precision": precision, "preferred_element_type": dtype}
+    try:
+        jax.eval_shape(
+            functools.partial(jnp.vecdot, **options), *(jax.ShapeDtypeStruct((1,), X.dtype) for X in (X1, X2))
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"linalgx.{function}: {' '.join(str(error).split())}") from None
+    return options
+
+
 # --- shapes
 
 
 def _broadcast(function: str, **named: tuple[int, ...]) -> tuple[int, ...]:
     try:
-        return np.broadcast_shapes(*named.values())
+        return jax.lax.broadcast_shapes(*named.values())
     except ValueError:
         shapes = " and ".join(f"{shape} of {name}" for name, shape in named.items())
         raise ValueError(f"linalgx.{function}: the batch axes {shapes} do not broadcast") from None
@@ -502,7 +536,7 @@ def _chain(arrays: Sequence[ArrayLike]) -> list[jax.Array]:
     if len(arrays) < 2:
         raise ValueError(f"linalgx.multi_dot: arrays must be at least two, but {len(arrays)} came")
     chain = [array("multi_dot", **{f"arrays[{i}]": x}) for i, x in enumerate(arrays)]
-    dtype = jnp.result_type(*chain)
+    dtype = promoted_dtype("multi_dot", **{f"arrays[{i}]": X.dtype for i, X in enumerate(chain)})
     chain = [x.astype(dtype) for x in chain]
     chain[0] = chain[0][None, :] if chain[0].ndim == 1 else chain[0]
     chain[-1] = chain[-1][:, None] if chain[-1].ndim == 1 else chain[-1]
@@ -520,6 +554,8 @@ def _chain(arrays: Sequence[ArrayLike]) -> list[jax.Array]:
 def _cheapest_splits(shapes: Sequence[tuple[int, ...]]) -> dict[tuple[int, int], int]:
     """For every stretch i..j of the chain the k that parts it best, into i..k and k+1..j."""
     n = len(shapes)
+    # a symbolic size stands for a large one
+    shapes = [tuple(size if isinstance(size, int) else 1000 for size in shape) for shape in shapes]
     batches = functools.cache(lambda i, j: math.prod(np.broadcast_shapes(*(s[:-2] for s in shapes[i : j + 1]))))
     cost = {(i, i): 0 for i in range(n)}
     split = {}

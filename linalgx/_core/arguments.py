@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -82,8 +83,19 @@ def array(function: str, **named: Any) -> jax.Array:
 def inexact_arrays(function: str, **named: Any) -> list[jax.Array]:
     """The arguments in ``named``, promoted together to one of float32, float64, complex64, complex128."""
     arrays = [array(function, **{name: x}) for name, x in named.items()]
-    dtype = jnp.result_type(*(_inexact(x.dtype) for x in arrays))
+    dtype = promoted_dtype(function, **{name: _inexact(x.dtype) for name, x in zip(named, arrays, strict=True)})
     return [x.astype(dtype) for x in arrays]
+
+
+def promoted_dtype(function: str, **named: Any) -> Any:
+    """The dtype to which those in ``named`` promote, if the user's setting of JAX lets them."""
+    try:
+        return jnp.result_type(*named.values())
+    except ValueError:
+        dtypes = ", ".join(f"{dtype} of {name}" for name, dtype in named.items())
+        raise TypeError(
+            f"linalgx.{function}: the dtypes {dtypes} do not promote with jax_numpy_dtype_promotion=strict"
+        ) from None
 
 
 def inexact_array(function: str, **named: Any) -> jax.Array:
@@ -156,7 +168,7 @@ def broadcast_leading_axes(function: str, core: Sequence[int], **named: jax.Arra
     """The arguments in ``named``, of which ``core`` tells the number of trailing axes, with equal leading axes."""
     leading = [x.shape[: x.ndim - axes] for axes, x in zip(core, named.values(), strict=True)]
     try:
-        batch = np.broadcast_shapes(*leading)
+        batch = jax.lax.broadcast_shapes(*leading)
     except ValueError:
         shapes = " and ".join(f"{name} of shape {x.shape}" for name, x in named.items())
         raise ValueError(f"linalgx.{function}: the batch axes of {shapes} do not broadcast") from None
@@ -212,7 +224,7 @@ def linear_system(
         raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}")
     if A.ndim == 2 and B.ndim > 2:
         in_rows = jnp.moveaxis(B, -2, 0) if left else B
-        rest = B.size // max(n, 1)
+        rest = math.prod(in_rows.shape[1:] if left else in_rows.shape[:-1])
         folded = in_rows.reshape((n, rest) if left else (rest, n))
         return A, folded, lambda X: jnp.moveaxis(X.reshape(in_rows.shape), 0, -2) if left else X.reshape(B.shape)
     A, B = broadcast_batches(function, **{a: A, b: B})
@@ -237,6 +249,17 @@ def require_option(function: str, name: str, value: Any, allowed: Sequence[Any])
     if not any(value is option or (type(value) is type(option) and value == option) for option in allowed):
         options = ", ".join(repr(option) for option in allowed)
         raise ValueError(f"linalgx.{function}: {name} must be one of {options}, but {_describe(value)} came")
+
+
+def dtype_option(function: str, name: str, value: Any) -> Any:
+    """``value`` as a dtype of numbers; None if it is None."""
+    try:
+        dtype = None if value is None else jnp.dtype(value)
+        if dtype is None or jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_):
+            return dtype
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"linalgx.{function}: {name} must be a dtype of numbers, but {_describe(value)} came")
 
 
 def integer(function: str, name: str, value: Any) -> int:
