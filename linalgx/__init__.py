@@ -1,6 +1,6 @@
 """linalgx: torch.linalg for JAX, batched, compiled, and differentiable in both modes."""
 
-from linalgx._core.errors import LinAlgError
+from linalgx._core.errors import LinAlgError, raise_errors
 from linalgx.conditioning import cond, matrix_rank
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_logdet, cholesky_solve
 from linalgx.decompositions.eig import eig, eigvals
@@ -72,6 +72,7 @@ __all__ = [
     "outer",
     "pinv",
     "qr",
+    "raise_errors",
     "slogdet",
     "solve",
     "solve_ex",

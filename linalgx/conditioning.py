@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_array, matrix, public, require_square, tolerance
 from linalgx._core.composite import composite
+from linalgx._core.errors import NOT_FINITE, info_of_spectrum, report
 from linalgx._core.matrix import hermitian_part, kept_singular_values
 from linalgx._kernels.exponential import power_of_two
 from linalgx.decompositions.eigh import eigvalsh_p
@@ -35,6 +36,8 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
     Raises:
         ValueError: if x has fewer than two axes, or must be square and is not, or p is none of these orders.
         TypeError: if x is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, for "nuc", 2 and -2, if a matrix holds NaN or infinity, or LAPACK did
+            not converge.
 
     On failure:
         NaN in x gives NaN in that member of the batch alone.
@@ -59,7 +62,7 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
     if 0 in X.shape[-2:]:
         return jnp.zeros(X.shape[:-2], jnp.finfo(X.dtype).dtype)
     X = _scaled(X)
-    number = _product_of_norms(X, p) if p not in (2, -2, "nuc") else _of_singular_values(svdvals_p(X), p)
+    number = _of_singular_values(X, p) if p in (2, -2, "nuc") else _product_of_norms(X, p)
     # 0 / 0 and the inverse that does not exist
     singular = jnp.isnan(number) & ~jnp.any(jnp.isnan(X), axis=(-2, -1))
     return jnp.where(singular, 0 if p == -2 else jnp.inf, number)
@@ -79,7 +82,9 @@ def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:
     return jnp.squeeze(norms[0] * norms[1], axes)
 
 
-def _of_singular_values(S: jax.Array, p: str | float) -> jax.Array:
+def _of_singular_values(X: jax.Array, p: str | float) -> jax.Array:
+    S = svdvals_p(X)
+    report("cond", "", info_of_spectrum, X, S)
     if p == "nuc":
         return jnp.sum(S, axis=-1) * jnp.sum(quotient_p(jnp.ones_like(S), S, axis=()), axis=-1)
     numerator, denominator = (extreme_singular_value("cond", S, largest=largest) for largest in (p == 2, p != 2))
@@ -110,8 +115,10 @@ def matrix_rank(
         The ranks, integers of shape (...).
 
     Raises:
-        ValueError: if both ``tol`` and ``atol`` are given, or M must be square and is not.
+        ValueError: if both ``tol`` and ``atol`` are given, if M must be square and is not, or if a tolerance does not
+            broadcast to the batch axes of M.
         TypeError: if M is not an array of numbers or a tolerance is not real.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
         -1 for a matrix that contains NaN or infinities, which is no rank; the other members are not affected.
@@ -130,13 +137,16 @@ def matrix_rank(
     X = jax.lax.stop_gradient(inexact_array("matrix_rank", M=M))
     if tol is not None and atol is not None:
         raise ValueError("linalgx.matrix_rank: tol is another name of atol, but both came")
+    relative = tolerance("matrix_rank", X, rtol=rtol)
+    absolute = tolerance("matrix_rank", X, atol=atol) if tol is None else tolerance("matrix_rank", X, tol=tol)
+    relative, absolute = jax.lax.stop_gradient((relative, absolute))
     finite = jnp.isfinite(X)
     if X.ndim < 2:
+        report("matrix_rank", "", lambda: jnp.where(jnp.all(finite), 0, NOT_FINITE))
         return jnp.where(jnp.all(finite), jnp.any(X != 0).astype(int), -1)
     if hermitian:
         require_square("matrix_rank", M=X)
     S = jnp.abs(eigvalsh_p(hermitian_part(X))) if hermitian else svdvals_p(X)
-    relative = jax.lax.stop_gradient(tolerance("matrix_rank", X, rtol=rtol))
-    absolute = jax.lax.stop_gradient(tolerance("matrix_rank", X, **({"atol": atol} if tol is None else {"tol": tol})))
+    report("matrix_rank", "", info_of_spectrum, X, S)
     kept = kept_singular_values(S, X.shape, absolute, relative)
     return jnp.where(jnp.all(finite, axis=(-2, -1)), jnp.sum(kept, axis=-1), -1)

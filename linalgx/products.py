@@ -23,11 +23,11 @@ from jax.typing import ArrayLike, DTypeLike
 from linalgx._core.arguments import (
     NATIVE,
     array,
-    dtype_option,
+    describe,
     integer,
     normalize_axes,
     normalize_axis,
-    promoted_dtype,
+    promoted_arrays,
     public,
     require_matrix,
 )
@@ -71,15 +71,14 @@ def matmul(
         >>> linalgx.matmul(jnp.array([[1, 2], [3, 4]]), jnp.array([1, 1]))
         Array([3, 7], dtype=int32)
     """
-    X1, X2 = array("matmul", x1=x1), array("matmul", x2=x2)
+    X1, X2 = promoted_arrays("matmul", x1=x1, x2=x2)
     for name, X in (("x1", X1), ("x2", X2)):
         if X.ndim == 0:
             raise ValueError(f"linalgx.matmul: {name} must have at least one axis, but a scalar came")
     if X1.shape[-1] != X2.shape[-2 if X2.ndim > 1 else -1]:
         raise ValueError(f"linalgx.matmul: x1 of shape {X1.shape} and x2 of shape {X2.shape} do not fit")
     _broadcast("matmul", x1=X1.shape[:-2], x2=X2.shape[:-2])
-    options = _options("matmul", X1, X2, precision, preferred_element_type)
-    return _product(X1, X2, **options)
+    return _product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
 
 
 @public("axis", "precision", "preferred_element_type", users_precision=True)
@@ -120,11 +119,10 @@ def vecdot(
     if X1.shape[-1] != X2.shape[-1]:
         raise ValueError(f"linalgx.vecdot: x1 has vectors of length {X1.shape[-1]}, but x2 of length {X2.shape[-1]}")
     batch = _broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])
-    options = _options("vecdot", X1, X2, precision, preferred_element_type)
     if batch:
         X1, X2 = (X.reshape((1,) * (len(batch) + 1 - X.ndim) + X.shape) for X in (X1, X2))
-        return jnp.vecdot(X1, X2, **options)
-    return _inner_product(X1, X2, **options)
+        return jnp.vecdot(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
+    return _inner_product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
 
 
 @public(users_precision=True)
@@ -151,11 +149,10 @@ def outer(x1: ArrayLike, x2: ArrayLike, /) -> jax.Array:
         Array([[3, 4],
                [6, 8]], dtype=int32)
     """
-    X1, X2 = array("outer", x1=x1), array("outer", x2=x2)
+    X1, X2 = promoted_arrays("outer", x1=x1, x2=x2)
     for name, X in (("x1", X1), ("x2", X2)):
         if X.ndim != 1:
             raise ValueError(f"linalgx.outer: {name} must have one axis, but its shape is {X.shape}")
-    promoted_dtype("outer", x1=X1.dtype, x2=X2.dtype)
     return X1[:, None] * X2[None, :]
 
 
@@ -188,11 +185,11 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> jax.Array:
         if X.shape[-1] != 3:
             raise ValueError(f"linalgx.cross: {name} must have length 3 along axis {axis}, but it is {X.shape[-1]}")
     batch = _broadcast("cross", x1=X1.shape[:-1], x2=X2.shape[:-1])
-    promoted_dtype("cross", x1=X1.dtype, x2=X2.dtype)
     X1, X2 = (jnp.broadcast_to(X, (*batch, 3)) for X in (X1, X2))
     return jnp.moveaxis(jnp.cross(X1, X2), -1, axis)
 
 
+@public("axes", "precision", "preferred_element_type", users_precision=True, lists=("axes",))
 def tensordot(
     x1: ArrayLike,
     x2: ArrayLike,
@@ -227,19 +224,13 @@ def tensordot(
         >>> linalgx.tensordot(jnp.ones((2, 3, 4)), jnp.ones((4, 3)), axes=([1, 2], [1, 0]))
         Array([12., 12.], dtype=float32)
     """
-    if isinstance(axes, list | tuple):
-        axes = tuple(tuple(side) if isinstance(side, list | tuple) else (side,) for side in axes)
-    return _tensordot(x1, x2, axes=axes, precision=precision, preferred_element_type=preferred_element_type)
-
-
-@public("axes", "precision", "preferred_element_type", users_precision=True)
-def _tensordot(x1: Any, x2: Any, *, axes: Any, precision: Any, preferred_element_type: Any) -> jax.Array:
-    X1, X2 = array("tensordot", x1=x1), array("tensordot", x2=x2)
+    X1, X2 = promoted_arrays("tensordot", x1=x1, x2=x2)
     if not isinstance(axes, tuple):
         count = integer("tensordot", "axes", axes)
         if not 0 <= count <= min(X1.ndim, X2.ndim):
             raise ValueError(f"linalgx.tensordot: axes must be between 0 and {min(X1.ndim, X2.ndim)}, but {count} came")
         axes = tuple(range(X1.ndim - count, X1.ndim)), tuple(range(count))
+    axes = tuple(side if isinstance(side, tuple) else (side,) for side in axes)
     if len(axes) != 2 or len(axes[0]) != len(axes[1]):
         raise ValueError(f"linalgx.tensordot: axes must be two sequences of the same length, but {axes} came")
     axes1 = normalize_axes("tensordot", "axes[0]", axes[0], X1.ndim)
@@ -249,8 +240,9 @@ def _tensordot(x1: Any, x2: Any, *, axes: Any, precision: Any, preferred_element
             raise ValueError(
                 f"linalgx.tensordot: axis {i} of x1 has length {X1.shape[i]}, but axis {j} of x2 has {X2.shape[j]}"
             )
-    options = _options("tensordot", X1, X2, precision, preferred_element_type)
-    return jnp.tensordot(X1, X2, axes=(axes1, axes2), **options)
+    return jnp.tensordot(
+        X1, X2, axes=(axes1, axes2), precision=precision, preferred_element_type=preferred_element_type
+    )
 
 
 @public("precision", users_precision=True)
@@ -281,7 +273,6 @@ def multi_dot(arrays: Sequence[ArrayLike], *, precision: jax.lax.PrecisionLike =
         Cormen et al., Introduction to Algorithms, section 15.2, with the batch counted in.
     """
     matrices = _chain(arrays)
-    _options("multi_dot", matrices[0], matrices[1], precision, None)
     row, column = jnp.ndim(arrays[0]) == 1, jnp.ndim(arrays[-1]) == 1
     split = _cheapest_splits([X.shape for X in matrices])
 
@@ -389,8 +380,7 @@ def trace(x: ArrayLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -
     """
     X = array("trace", x=x)
     require_matrix("trace", x=X)
-    offset = integer("trace", "offset", offset)
-    return _trace(X, offset=offset, dtype=dtype_option("trace", "dtype", dtype))
+    return _trace(X, offset=integer("trace", "offset", offset), dtype=dtype)
 
 
 @public(users_precision=True)
@@ -490,25 +480,6 @@ matmul_p.defvjp(_matmul_fwd, _matmul_bwd)
 matmul_p.defjvp(_matmul_jvp, source="the product rule")
 
 
-# --- dtypes and options of products
-
-
-def _options(
-    function: str, X1: jax.Array, X2: jax.Array, precision: Any, preferred_element_type: Any
-) -> dict[str, Any]:
-    """The options of jax.numpy's products, tried on one number of each array."""
-    promoted_dtype(function, x1=X1.dtype, x2=X2.dtype)
-    dtype = dtype_option(function, "preferred_element_type", preferred_element_type)
-    options = {"precision": precision, "preferred_element_type": dtype}
-    try:
-        jax.eval_shape(
-            functools.partial(jnp.vecdot, **options), *(jax.ShapeDtypeStruct((1,), X.dtype) for X in (X1, X2))
-        )
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"linalgx.{function}: {' '.join(str(error).split())}") from None
-    return options
-
-
 # --- shapes
 
 
@@ -522,7 +493,7 @@ def _broadcast(function: str, **named: tuple[int, ...]) -> tuple[int, ...]:
 
 def _vectors_last(function: str, x1: ArrayLike, x2: ArrayLike, axis: int) -> tuple[jax.Array, jax.Array]:
     """The two arrays with the axis of the vectors moved to the end."""
-    X1, X2 = array(function, x1=x1), array(function, x2=x2)
+    X1, X2 = promoted_arrays(function, x1=x1, x2=x2)
     return tuple(jnp.moveaxis(X, normalize_axis(function, "axis", axis, X.ndim), -1) for X in (X1, X2))  # type: ignore[return-value]
 
 
@@ -532,12 +503,10 @@ def _vectors_last(function: str, x1: ArrayLike, x2: ArrayLike, axis: int) -> tup
 def _chain(arrays: Sequence[ArrayLike]) -> list[jax.Array]:
     """The arguments of multi_dot in their promoted dtype, a row and a column made matrices, their shapes checked."""
     if not isinstance(arrays, list | tuple):
-        raise TypeError("linalgx.multi_dot: arrays must be a list or tuple of arrays, but an array came")
+        raise TypeError(f"linalgx.multi_dot: arrays must be a list or tuple of arrays, but {describe(arrays)} came")
     if len(arrays) < 2:
         raise ValueError(f"linalgx.multi_dot: arrays must be at least two, but {len(arrays)} came")
-    chain = [array("multi_dot", **{f"arrays[{i}]": x}) for i, x in enumerate(arrays)]
-    dtype = promoted_dtype("multi_dot", **{f"arrays[{i}]": X.dtype for i, X in enumerate(chain)})
-    chain = [x.astype(dtype) for x in chain]
+    chain = promoted_arrays("multi_dot", **{f"arrays[{i}]": x for i, x in enumerate(arrays)})
     chain[0] = chain[0][None, :] if chain[0].ndim == 1 else chain[0]
     chain[-1] = chain[-1][:, None] if chain[-1].ndim == 1 else chain[-1]
     for i, X in enumerate(chain):
