@@ -78,6 +78,7 @@ def matmul(
     if X1.shape[-1] != X2.shape[-2 if X2.ndim > 1 else -1]:
         raise ValueError(f"linalgx.matmul: x1 of shape {X1.shape} and x2 of shape {X2.shape} do not fit")
     _broadcast("matmul", x1=X1.shape[:-2], x2=X2.shape[:-2])
+    _require_room("matmul", preferred_element_type, X1.dtype)
     return _product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
 
 
@@ -119,6 +120,7 @@ def vecdot(
     if X1.shape[-1] != X2.shape[-1]:
         raise ValueError(f"linalgx.vecdot: x1 has vectors of length {X1.shape[-1]}, but x2 of length {X2.shape[-1]}")
     batch = _broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])
+    _require_room("vecdot", preferred_element_type, X1.dtype)
     if batch:
         X1, X2 = (X.reshape((1,) * (len(batch) + 1 - X.ndim) + X.shape) for X in (X1, X2))
         return jnp.vecdot(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
@@ -240,6 +242,7 @@ def tensordot(
             raise ValueError(
                 f"linalgx.tensordot: axis {i} of x1 has length {X1.shape[i]}, but axis {j} of x2 has {X2.shape[j]}"
             )
+    _require_room("tensordot", preferred_element_type, X1.dtype)
     return jnp.tensordot(
         X1, X2, axes=(axes1, axes2), precision=precision, preferred_element_type=preferred_element_type
     )
@@ -480,7 +483,19 @@ matmul_p.defvjp(_matmul_fwd, _matmul_bwd)
 matmul_p.defjvp(_matmul_jvp, source="the product rule")
 
 
-# --- shapes
+# --- options and shapes
+
+
+def _require_room(function: str, dtype: Any, promoted: Any) -> None:
+    """Raise unless JAX accumulates products of ``promoted`` numbers in ``dtype``."""
+    number = jax.ShapeDtypeStruct((1,), promoted)
+    try:
+        jax.eval_shape(functools.partial(jnp.vecdot, preferred_element_type=dtype), number, number)
+    except TypeError:
+        raise TypeError(
+            f"linalgx.{function}: preferred_element_type must have room for products of {promoted}, "
+            f"but {jnp.dtype(dtype)} came"
+        ) from None
 
 
 def _broadcast(function: str, **named: tuple[int, ...]) -> tuple[int, ...]:

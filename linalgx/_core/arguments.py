@@ -163,7 +163,8 @@ _KINDS = {"bool": _flag, "DTypeLike | None": _dtype, "jax.lax.PrecisionLike": _p
 
 def _half_precision(leaves: Sequence[Any]) -> Any:
     """The 16-bit dtype that all inexact arrays among ``leaves`` share, or None."""
-    dtypes = {x.dtype for x in leaves if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)}
+    arrays = (x for x in leaves if isinstance(x, jax.Array | np.ndarray | np.generic))
+    dtypes = {x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.inexact)}
     only = dtypes.pop() if len(dtypes) == 1 else None
     return only if only in HALF else None
 
