@@ -185,8 +185,13 @@ def _by_exponents(A: jax.Array) -> jax.Array:
     delta = functools.reduce(jnp.add, aligned)
     for _ in range(n + 1):
         part = jnp.clip(largest, -step, step)
-        delta, largest = delta * exact_power(part, A.dtype).astype(A.dtype), largest - part
+        delta, largest = _times(delta, exact_power(part, A.dtype)), largest - part
     return delta
+
+
+def _times(x: jax.Array, s: jax.Array) -> jax.Array:
+    """X times a real number, by parts: an infinite one would make the product of complex numbers NaN."""
+    return lax.complex(jnp.real(x) * s, jnp.imag(x) * s) if jnp.iscomplexobj(x) else x * s
 
 
 @composite(rank=2, evaluate=_within_range)
