@@ -300,7 +300,7 @@ def zero(n):
 
 
 def huge(n):
-    return hilbert(n)[::-1] * 1e37
+    return hilbert(n)[::-1] * 1e30
 
 
 def tiny(n):
@@ -359,6 +359,14 @@ def check(name: str, error, bound, dtype: str, n: int) -> None:
 
 def defect(Q):
     return size(adjoint(Q) @ Q - np.eye(Q.shape[-1]))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64"])
+def test_qr_at_the_end_of_the_range(dtype: str, path: str) -> None:
+    a = (hilbert(6) * float(np.finfo(dtype).max) / 4).astype(dtype)[None]
+    Q, R = map(wide, run(path, linalgx.qr, jnp.asarray(a)))
+    assert size(Q @ R - wide(a))[0] <= 100 * np.finfo(dtype).eps * size(wide(a))[0]
 
 
 @each
