@@ -111,7 +111,7 @@ def _running(hlo: str) -> str:
     """The text of the computations that run."""
     computations = dict(re.findall(r"^(?:ENTRY )?%(\S+) [^\n]*\{\n(.*?)^\}", hlo, re.MULTILINE | re.DOTALL))
     never = set()
-    for false, true in re.findall(r"branch_computations=\{%(\S+), %(\S+)\}", hlo):
+    for false, _ in re.findall(r"branch_computations=\{%(\S+), %(\S+)\}", hlo):
         never.add(false)
     for false in re.findall(r"false_computation=%([^\s,]+)", hlo):
         never.add(false)

@@ -11,8 +11,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import array, inexact_array, matrix, public, require_square
+from linalgx._core.composite import composite
 from linalgx._core.errors import NOT_FINITE, info_of_spectrum, report
 from linalgx._core.matrix import hermitian_part, kept_singular_values
+from linalgx._kernels.exponential import power_of_two
 from linalgx.decompositions.eigh import eigvalsh_p
 from linalgx.decompositions.svd import svdvals_p
 from linalgx.linear_systems import inv_p
@@ -60,10 +62,19 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
         require_square("cond", x=X)
     if 0 in X.shape[-2:]:
         return jnp.zeros(X.shape[:-2], jnp.finfo(X.dtype).dtype)
+    X = _scaled(X)
     number = _of_singular_values(X, p) if p in (2, -2, "nuc") else _product_of_norms(X, p)
     # 0 / 0 and the inverse that does not exist
     singular = jnp.isnan(number) & ~jnp.any(jnp.isnan(X), axis=(-2, -1))
     return jnp.where(singular, 0 if p == -2 else jnp.inf, number)
+
+
+@composite(rank=2)
+def _scaled(X: jax.Array) -> jax.Array:
+    """X over a power of two, with its largest entry near 1: it has the same condition number, and all is in range."""
+    moduli = jnp.maximum(jnp.abs(jnp.real(X)), jnp.abs(jnp.imag(X)))
+    unit = power_of_two(jax.lax.stop_gradient(jnp.max(moduli, axis=(-2, -1), keepdims=True)))
+    return X * (1 / unit).astype(X.dtype)
 
 
 def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:

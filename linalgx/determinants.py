@@ -10,6 +10,12 @@ adjugate).
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -24,6 +30,7 @@ from linalgx._core.operation import Operation
 from linalgx._core.results import SlogdetResult
 from linalgx._kernels import lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
+from linalgx._kernels.exponential import exact_power
 from linalgx._kernels.select import small_kernel
 
 
@@ -136,9 +143,64 @@ def logdet(a: ArrayLike) -> jax.Array:
     return logabsdet * jnp.where(sign < 0, jnp.nan, jnp.ones_like(sign))
 
 
-@composite(rank=2)
+def _within_range(each: Callable[..., Any], A: jax.Array) -> jax.Array:
+    """The cofactor expansion, or, where a product of it leaves the range of the dtype, what has no range."""
+    delta = each(_by_cofactors)(A)
+    precise = each(_is_precise)(A, delta)
+
+    def rescaled(A: jax.Array, delta: jax.Array) -> jax.Array:
+        return jnp.where(precise, delta, each(_by_exponents)(A))
+
+    return lax.cond(jnp.all(precise), lambda _, delta: delta, rescaled, A, delta)
+
+
+def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:
+    """Whether no product overflowed, and all that underflowed are too small to be seen in the determinant."""
+    limits = jnp.finfo(A.dtype)
+    modulus = jnp.abs(jnp.real(delta)) + jnp.abs(jnp.imag(delta))
+    if A.shape[-1] <= 1:
+        return jnp.ones_like(modulus, bool)
+    factors = jnp.sum(jnp.abs(jnp.real(A[..., 0, :])) + jnp.abs(jnp.imag(A[..., 0, :])), axis=-1)
+    return jnp.isfinite(modulus) & (modulus * float(limits.eps) > 8 * float(limits.tiny) * jnp.maximum(factors, 1))
+
+
+def _by_exponents(A: jax.Array) -> jax.Array:
+    """The same as a sum over the permutations, with the exponents of its terms kept apart from their digits."""
+    n, limits = A.shape[-1], jnp.finfo(A.dtype)
+    exponent = jnp.frexp(jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A))))[1]
+    half = exponent // 2
+    digits = A * exact_power(-half, A.dtype).astype(A.dtype) * exact_power(half - exponent, A.dtype).astype(A.dtype)
+    exponent = jnp.where(digits == 0, -(2**16), exponent)
+    terms, exponents = [], []
+    for columns in itertools.permutations(range(n)):
+        odd = sum(i > j for i, j in itertools.combinations(columns, 2)) % 2
+        terms.append((-1) ** odd * math.prod((digits[..., i, j] for i, j in enumerate(columns)), start=1))
+        exponents.append(sum(exponent[..., i, j] for i, j in enumerate(columns)))
+    largest = functools.reduce(jnp.maximum, exponents)
+    step = int(limits.maxexp) - 8
+    aligned = (
+        x * exact_power(jnp.maximum(e - largest, -step), A.dtype).astype(A.dtype)
+        for x, e in zip(terms, exponents, strict=True)
+    )
+    delta = functools.reduce(jnp.add, aligned)
+    for _ in range(n + 1):
+        part = jnp.clip(largest, -step, step)
+        delta, largest = _times(delta, exact_power(part, A.dtype)), largest - part
+    return delta
+
+
+def _times(x: jax.Array, s: jax.Array) -> jax.Array:
+    """X times a real number, by parts: an infinite one would make the product of complex numbers NaN."""
+    return lax.complex(jnp.real(x) * s, jnp.imag(x) * s) if jnp.iscomplexobj(x) else x * s
+
+
+@composite(rank=2, evaluate=_within_range)
 def _expanded(A: jax.Array) -> jax.Array:
     """The determinant of a matrix with at most three rows, by cofactors of the first."""
+    return _by_cofactors(A)
+
+
+def _by_cofactors(A: jax.Array) -> jax.Array:
     n = A.shape[-1]
     if n <= 1:
         return jnp.prod(diagonal(A), axis=-1)

@@ -230,7 +230,7 @@ def _p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if math.isinf(ord):
         return _extreme_modulus(X, ord, axis)
     # one pass if no sum of powers overflowed or underflowed; two if all that did are of zeros; three otherwise
-    terms = math.prod(X.shape[i] for i in axis)
+    terms = _terms(X, axis)
     power_sum = _power_sum(X, ord, axis)
 
     def unscaled(X: jax.Array, power_sum: jax.Array) -> jax.Array:
@@ -269,8 +269,16 @@ def _power_sum(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
 
 
 def _sum(X: jax.Array, axis: tuple[int, ...]) -> jax.Array:
-    terms = math.prod(X.shape[i] for i in axis)
-    return jnp.expand_dims(fold(jnp.add, X, axis), axis) if 0 < terms <= SMALL**2 else jnp.sum(X, axis, keepdims=True)
+    return (
+        jnp.expand_dims(fold(jnp.add, X, axis), axis)
+        if 0 < _terms(X, axis) <= SMALL**2
+        else jnp.sum(X, axis, keepdims=True)
+    )
+
+
+def _terms(X: jax.Array, axis: tuple[int, ...]) -> int:
+    """How many numbers are summed along the axes; a bound of it along a symbolic one."""
+    return math.prod(size if isinstance(size, int) else 2**31 for size in (X.shape[i] for i in axis))
 
 
 def _root(power_sum: jax.Array, ord: float) -> jax.Array:

@@ -78,6 +78,7 @@ def matmul(
     if X1.shape[-1] != X2.shape[-2 if X2.ndim > 1 else -1]:
         raise ValueError(f"linalgx.matmul: x1 of shape {X1.shape} and x2 of shape {X2.shape} do not fit")
     _broadcast("matmul", x1=X1.shape[:-2], x2=X2.shape[:-2])
+    _require_room("matmul", preferred_element_type, X1.dtype)
     return _product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
 
 
@@ -119,6 +120,7 @@ def vecdot(
     if X1.shape[-1] != X2.shape[-1]:
         raise ValueError(f"linalgx.vecdot: x1 has vectors of length {X1.shape[-1]}, but x2 of length {X2.shape[-1]}")
     batch = _broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])
+    _require_room("vecdot", preferred_element_type, X1.dtype)
     if batch:
         X1, X2 = (X.reshape((1,) * (len(batch) + 1 - X.ndim) + X.shape) for X in (X1, X2))
         return jnp.vecdot(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
@@ -240,6 +242,7 @@ def tensordot(
             raise ValueError(
                 f"linalgx.tensordot: axis {i} of x1 has length {X1.shape[i]}, but axis {j} of x2 has {X2.shape[j]}"
             )
+    _require_room("tensordot", preferred_element_type, X1.dtype)
     return jnp.tensordot(
         X1, X2, axes=(axes1, axes2), precision=precision, preferred_element_type=preferred_element_type
     )
@@ -445,7 +448,7 @@ def _product(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
         return jnp.matmul(X1, X2, **options)
     if X1.ndim == 1 or X2.ndim == 1:
         return _product_with_vector(X1, X2, **options)
-    batch = np.broadcast_shapes(X1.shape[:-2], X2.shape[:-2])
+    batch = jax.lax.broadcast_shapes(X1.shape[:-2], X2.shape[:-2])
     return matmul_p(*(jnp.broadcast_to(X, (*batch, *X.shape[-2:])) for X in (X1, X2)), **options)
 
 
@@ -480,12 +483,24 @@ matmul_p.defvjp(_matmul_fwd, _matmul_bwd)
 matmul_p.defjvp(_matmul_jvp, source="the product rule")
 
 
-# --- shapes
+# --- options and shapes
+
+
+def _require_room(function: str, dtype: Any, promoted: Any) -> None:
+    """Raise unless JAX accumulates products of ``promoted`` numbers in ``dtype``."""
+    number = jax.ShapeDtypeStruct((1,), promoted)
+    try:
+        jax.eval_shape(functools.partial(jnp.vecdot, preferred_element_type=dtype), number, number)
+    except TypeError:
+        raise TypeError(
+            f"linalgx.{function}: preferred_element_type must have room for products of {promoted}, "
+            f"but {jnp.dtype(dtype)} came"
+        ) from None
 
 
 def _broadcast(function: str, **named: tuple[int, ...]) -> tuple[int, ...]:
     try:
-        return np.broadcast_shapes(*named.values())
+        return jax.lax.broadcast_shapes(*named.values())
     except ValueError:
         shapes = " and ".join(f"{shape} of {name}" for name, shape in named.items())
         raise ValueError(f"linalgx.{function}: the batch axes {shapes} do not broadcast") from None
@@ -523,6 +538,8 @@ def _chain(arrays: Sequence[ArrayLike]) -> list[jax.Array]:
 def _cheapest_splits(shapes: Sequence[tuple[int, ...]]) -> dict[tuple[int, int], int]:
     """For every stretch i..j of the chain the k that parts it best, into i..k and k+1..j."""
     n = len(shapes)
+    # a symbolic size stands for a large one
+    shapes = [tuple(size if isinstance(size, int) else 1000 for size in shape) for shape in shapes]
     batches = functools.cache(lambda i, j: math.prod(np.broadcast_shapes(*(s[:-2] for s in shapes[i : j + 1]))))
     cost = {(i, i): 0 for i in range(n)}
     split = {}

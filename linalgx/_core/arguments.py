@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import operator
 import reprlib
 from collections.abc import Callable, Sequence
@@ -167,7 +168,8 @@ _KINDS = {"bool": _flag, "DTypeLike | None": _dtype, "jax.lax.PrecisionLike": _p
 
 def _half_precision(leaves: Sequence[Any]) -> Any:
     """The 16-bit dtype that all inexact arrays among ``leaves`` share, or None."""
-    dtypes = {x.dtype for x in leaves if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)}
+    arrays = (x for x in leaves if isinstance(x, jax.Array | np.ndarray | np.generic))
+    dtypes = {x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.inexact)}
     only = dtypes.pop() if len(dtypes) == 1 else None
     return only if only in HALF else None
 
@@ -291,7 +293,7 @@ def broadcast_leading_axes(function: str, core: Sequence[int], **named: jax.Arra
     """The arguments in ``named``, of which ``core`` tells the number of trailing axes, with equal leading axes."""
     leading = [x.shape[: x.ndim - axes] for axes, x in zip(core, named.values(), strict=True)]
     try:
-        batch = np.broadcast_shapes(*leading)
+        batch = jax.lax.broadcast_shapes(*leading)
     except ValueError:
         shapes = " and ".join(f"{name} of shape {x.shape}" for name, x in named.items())
         raise ValueError(f"linalgx.{function}: the batch axes of {shapes} do not broadcast") from None
@@ -347,7 +349,7 @@ def linear_system(
         raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}")
     if A.ndim == 2 and B.ndim > 2:
         in_rows = jnp.moveaxis(B, -2, 0) if left else B
-        rest = B.size // max(n, 1)
+        rest = math.prod(in_rows.shape[1:] if left else in_rows.shape[:-1])
         folded = in_rows.reshape((n, rest) if left else (rest, n))
         return A, folded, lambda X: jnp.moveaxis(X.reshape(in_rows.shape), 0, -2) if left else X.reshape(B.shape)
     A, B = broadcast_batches(function, **{a: A, b: B})

@@ -29,8 +29,8 @@ SMALL = 8
 
 
 def is_small(shapes: Sequence[Sequence[int]]) -> bool:
-    """Whether a problem with arguments of these shapes counts as small."""
-    return all(1 <= size <= SMALL for shape in shapes for size in shape)
+    """Whether a problem with arguments of these shapes counts as small; a symbolic size stands for a large one."""
+    return all(isinstance(size, int) and 1 <= size <= SMALL for shape in shapes for size in shape)
 
 
 def batch_minor(function: Callable[..., Any], axes: Any = -1) -> Callable[..., Any]:

@@ -41,8 +41,9 @@ mlir.register_lowering(materialise_p, mlir.lower_fun(_conditional, multiple_resu
 def in_parts(function: Callable[..., Any], size: int, *args: jax.Array) -> Any:
     """``function(*args)``, computed for ``size`` members of the batch at a time.
 
-    What the function materialises then stays in the cache, and its memory does not grow with the batch. The last
-    part overlaps the one before if the size does not divide the batch: slices that reach over the end are moved back.
+    What the function materialises then stays in the cache, and its memory does not grow with the batch. The last part
+    overlaps the one before if the size does not divide the batch: slices that reach over the end are moved back. A
+    symbolic batch (of an exported program) is computed at once.
     """
     batch = args[0].shape[-1]
     if not isinstance(batch, int) or batch <= size:

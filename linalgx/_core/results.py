@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jax import Array
+from jax.export import register_namedtuple_serialization
 
 
 class CholeskyExResult(NamedTuple):
@@ -116,3 +117,24 @@ class InvExResult(NamedTuple):
 
     inverse: Array
     info: Array
+
+
+for _result in (
+    CholeskyExResult,
+    QRResult,
+    GeqrfResult,
+    LUResult,
+    LUFactorResult,
+    LUFactorExResult,
+    LDLFactorResult,
+    LDLFactorExResult,
+    EigResult,
+    EighResult,
+    SVDResult,
+    SlogdetResult,
+    LstsqResult,
+    SolveExResult,
+    InvExResult,
+):
+    # a program that returns one can be exported under this name
+    register_namedtuple_serialization(_result, serialized_name=f"linalgx.{_result.__name__}")

@@ -59,7 +59,7 @@ LEADING = Layout((-2, -1), jnp.matmul, lambda x: jnp.max(x, axis=(-2, -1), keepd
 def matrix_exp(layout: Layout, A: jax.Array, *directions: jax.Array) -> jax.Array:
     """The Fréchet derivative of exp at A in the given directions; exp(A) without a direction."""
     s = layout.keep(_squarings(layout, A, order=len(directions)))
-    scale = _negative_power(s, A.dtype).astype(A.dtype)
+    scale = exact_power(-s, A.dtype).astype(A.dtype)
     most = jnp.max(s, initial=0)
 
     def exponential(A: jax.Array) -> jax.Array:
@@ -129,10 +129,10 @@ def _exponent(x: jax.Array) -> jax.Array:
     return jnp.frexp(jnp.maximum(x, jnp.finfo(x.dtype).tiny))[1]
 
 
-def _negative_power(s: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """2^-s in the real ``dtype``, put together from its bits, for s >= 0 and 2^-s a normal number."""
+def exact_power(e: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """2^e in the real ``dtype``, put together from its bits, for integers e with 2^e a normal number."""
     numbers = jnp.finfo(dtype)
-    biased = (numbers.maxexp - 1 - s).astype(f"int{numbers.bits}")
+    biased = (numbers.maxexp - 1 + e).astype(f"int{numbers.bits}")
     return lax.bitcast_convert_type(biased << numbers.nmant, numbers.dtype)
 
 

@@ -19,6 +19,7 @@ from jaxlib.lapack import prepare_lapack_call
 
 from linalgx._core.errors import nan_where
 from linalgx._core.matrix import T, diagonal
+from linalgx._kernels.exponential import power_of_two
 from linalgx._kernels.interchanges import interchange
 
 Function = Callable[[jax.Array], jax.Array]
@@ -119,9 +120,16 @@ def lu_solve(
 
 
 def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Householder vectors below the diagonal, R on and above it, and the factors tau."""
-    h, tau = jnp.linalg.qr(A, mode="raw")
-    return jnp.swapaxes(h, -1, -2), tau
+    """Householder vectors below the diagonal, R on and above it, and the factors tau.
+
+    LAPACK multiplies with reciprocals, which are zero for the largest numbers where denormals are: A is scaled.
+    """
+    moduli = jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A)))
+    largest = jnp.max(moduli, axis=(-2, -1), keepdims=True, initial=0)
+    unit = jnp.where(jnp.isfinite(largest) & (largest > 0), power_of_two(largest), 1)
+    h, tau = jnp.linalg.qr(A * (1 / unit).astype(A.dtype), mode="raw")
+    h = jnp.swapaxes(h, -1, -2)
+    return jnp.tril(h, -1) + jnp.triu(h) * unit.astype(A.dtype), tau
 
 
 def householder_product(A: jax.Array, tau: jax.Array) -> jax.Array:

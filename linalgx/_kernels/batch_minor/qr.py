@@ -52,8 +52,8 @@ def _reduce(A: jax.Array) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     keep = _keep(*A.shape[:2])
     column = jnp.arange(A.shape[1])[:, None]
     vectors, factors, rows = [], [], []
-    scale = keep(_scale(A))[None, None].astype(A.dtype)
-    block = keep(A * scale)
+    scale, inverse = _scale(A)
+    block = keep(A * keep(scale)[None, None].astype(A.dtype))
     for j in range(min(A.shape[:2])):
         beta, tau, v = _reflection(block[:, j], keep)
         w = keep(jnp.conj(tau)[None] * _inner(v, block[1:], block[0]))
@@ -61,14 +61,19 @@ def _reduce(A: jax.Array) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
         vectors.append(v)
         factors.append(tau)
         block = keep(block[1:] - v[:, None] * w[None])
-    return vectors, factors, jnp.where(jnp.arange(len(rows))[:, None, None] <= column, jnp.stack(rows) / scale, 0)
+    R = jnp.stack(rows) * keep(inverse)[None, None].astype(A.dtype)
+    return vectors, factors, jnp.where(jnp.arange(len(rows))[:, None, None] <= column, R, 0)
 
 
-def _scale(A: jax.Array) -> jax.Array:
-    """A power of two that makes A as large as it may be: products of its entries then lose no digits to underflow."""
+def _scale(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A power of two that makes A as large as it may be: products of its entries then lose no digits to underflow.
+
+    And its reciprocal, by itself: XLA makes x / (c / m) to (x m) / c, where the product overflows.
+    """
     numbers = jnp.finfo(A.dtype)
     largest = functools.reduce(jnp.maximum, (_largest_part(entry) for row in A for entry in row))
-    return 2.0 ** (numbers.maxexp - 16) / jnp.maximum(power_of_two(largest), 2.0**-14)
+    size = jnp.maximum(power_of_two(largest), 2.0**-14)
+    return 2.0 ** (numbers.maxexp - 16) / size, size * 2.0 ** (16 - numbers.maxexp)
 
 
 def _reflection(x: jax.Array, keep: Callable[[jax.Array], jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
