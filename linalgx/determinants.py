@@ -43,7 +43,8 @@ def det(a: ArrayLike) -> jax.Array:
 
     Returns:
         The determinant, shape (...), in the promoted dtype of a; 1 for n = 0. It is infinite or zero only if the
-        determinant itself is out of the range of the dtype: :func:`slogdet` has no such limit.
+        determinant itself is out of the range of the dtype: :func:`slogdet` has no such limit. Of two rows it is NaN
+        where both products are out of the range.
 
     Raises:
         ValueError: if the last two axes of a differ.
@@ -68,7 +69,10 @@ def det(a: ArrayLike) -> jax.Array:
         Giles (2008), section 2.2.4; Magnus and Neudecker (2019), section 8.6.
     """
     A = square_matrix("det", a=a)
-    return _expanded(A) if A.shape[-1] <= 3 else det_p(A)
+    if A.shape[-1] > 3:
+        return det_p(A)
+    # of two rows no product is lost without a trace: what is too large gives NaN, what is too small could not be seen
+    return _expanded(A) if A.shape[-1] <= 2 else _expanded_within_range(A)
 
 
 @public("method")
@@ -194,13 +198,18 @@ def _times(x: jax.Array, s: jax.Array) -> jax.Array:
     return lax.complex(jnp.real(x) * s, jnp.imag(x) * s) if jnp.iscomplexobj(x) else x * s
 
 
-@composite(rank=2, evaluate=_within_range)
+@composite(rank=2)
 def _expanded(A: jax.Array) -> jax.Array:
-    """The determinant of a matrix with at most three rows, by cofactors of the first."""
+    return _by_cofactors(A)
+
+
+@composite(rank=2, evaluate=_within_range)
+def _expanded_within_range(A: jax.Array) -> jax.Array:
     return _by_cofactors(A)
 
 
 def _by_cofactors(A: jax.Array) -> jax.Array:
+    """The determinant of a matrix with at most three rows, by the cofactors of the first."""
     n = A.shape[-1]
     if n <= 1:
         return jnp.prod(diagonal(A), axis=-1)
