@@ -29,7 +29,7 @@ GROUPS = {
     "determinants": ("Determinants", ["determinants"]),
     "norms": ("Norms, rank and condition", ["norms", "conditioning"]),
     "matrix_functions": ("Functions of matrices", ["matrix_functions"]),
-    "machine": ("Failures and this machine", ["_core.errors", "configuration"]),
+    "machine": ("Failures and this machine", ["", "_core.errors", "configuration"]),
 }
 """The pages of the reference: title, and the modules whose public names they hold."""
 
@@ -86,7 +86,7 @@ def reference_pages(package: ModuleType) -> dict[str, str]:
 
 def _public_names(package: ModuleType, modules: list[str]) -> list[str]:
     """The public names that are defined in ``modules``, in the order in which they stand there."""
-    homes = [f"{package.__name__}.{module}" for module in modules]
+    homes = [f"{package.__name__}.{module}".rstrip(".") for module in modules]
     names = [name for name in package.__all__ if _home(package, name) in homes]
     return sorted(names, key=lambda name: (homes.index(_home(package, name)), _line(getattr(package, name))))
 

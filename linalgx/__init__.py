@@ -1,6 +1,6 @@
 """linalgx: torch.linalg for JAX, batched, compiled, and differentiable in both modes."""
 
-from linalgx._core.errors import LinAlgError
+from linalgx._core.errors import LinAlgError, raise_errors
 from linalgx.conditioning import cond, matrix_rank
 from linalgx.configuration import show_config
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_logdet, cholesky_solve
@@ -73,6 +73,7 @@ __all__ = [
     "outer",
     "pinv",
     "qr",
+    "raise_errors",
     "show_config",
     "slogdet",
     "solve",

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import array, inexact_array, matrix, public, require_square
+from linalgx._core.errors import NOT_FINITE, info_of_spectrum, report
 from linalgx._core.matrix import hermitian_part, kept_singular_values
 from linalgx.decompositions.eigh import eigvalsh_p
 from linalgx.decompositions.svd import svdvals_p
@@ -33,6 +35,8 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
     Raises:
         ValueError: if x has fewer than two axes, or must be square and is not, or p is none of these orders.
         TypeError: if x is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, for "nuc", 2 and -2, if a matrix holds NaN or infinity, or LAPACK did
+            not converge.
 
     On failure:
         NaN in x gives NaN in that member of the batch alone.
@@ -56,7 +60,7 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
         require_square("cond", x=X)
     if 0 in X.shape[-2:]:
         return jnp.zeros(X.shape[:-2], jnp.finfo(X.dtype).dtype)
-    number = _product_of_norms(X, p) if p not in (2, -2, "nuc") else _of_singular_values(svdvals_p(X), p)
+    number = _of_singular_values(X, p) if p in (2, -2, "nuc") else _product_of_norms(X, p)
     # 0 / 0 and the inverse that does not exist
     singular = jnp.isnan(number) & ~jnp.any(jnp.isnan(X), axis=(-2, -1))
     return jnp.where(singular, 0 if p == -2 else jnp.inf, number)
@@ -68,7 +72,9 @@ def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:
     return jnp.squeeze(norms[0] * norms[1], axes)
 
 
-def _of_singular_values(S: jax.Array, p: str | float) -> jax.Array:
+def _of_singular_values(X: jax.Array, p: str | float) -> jax.Array:
+    S = svdvals_p(X)
+    report("cond", "", info_of_spectrum, X, S)
     if p == "nuc":
         return jnp.sum(S, axis=-1) * jnp.sum(quotient_p(jnp.ones_like(S), S, axis=()), axis=-1)
     numerator, denominator = (extreme_singular_value("cond", S, largest=largest) for largest in (p == 2, p != 2))
@@ -99,8 +105,10 @@ def matrix_rank(
         The ranks, integers of shape (...).
 
     Raises:
-        ValueError: if both ``tol`` and ``atol`` are given, or M must be square and is not.
+        ValueError: if both ``tol`` and ``atol`` are given, if M must be square and is not, or if a tolerance does not
+            broadcast with the batch axes of M.
         TypeError: if M is not an array of numbers or a tolerance is not real.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
         -1 for a matrix that contains NaN or infinities, which is no rank; the other members are not affected.
@@ -119,23 +127,31 @@ def matrix_rank(
     X = jax.lax.stop_gradient(inexact_array("matrix_rank", M=M))
     if tol is not None and atol is not None:
         raise ValueError("linalgx.matrix_rank: tol is another name of atol, but both came")
+    relative = _tolerance("rtol", rtol, X)
+    absolute = _tolerance("atol", atol, X) if tol is None else _tolerance("tol", tol, X)
     finite = jnp.isfinite(X)
     if X.ndim < 2:
+        report("matrix_rank", "", lambda: jnp.where(jnp.all(finite), 0, NOT_FINITE))
         return jnp.where(jnp.all(finite), jnp.any(X != 0).astype(int), -1)
     if hermitian:
         require_square("matrix_rank", M=X)
     S = jnp.abs(eigvalsh_p(hermitian_part(X))) if hermitian else svdvals_p(X)
-    relative, absolute = (
-        _tolerance(name, value, S.dtype) for name, value in (("rtol", rtol), ("atol", tol if atol is None else atol))
-    )
+    report("matrix_rank", "", info_of_spectrum, X, S)
     kept = kept_singular_values(S, X.shape, absolute, relative)
     return jnp.where(jnp.all(finite, axis=(-2, -1)), jnp.sum(kept, axis=-1), -1)
 
 
-def _tolerance(name: str, value: ArrayLike | None, dtype: jnp.dtype) -> jax.Array | None:
+def _tolerance(name: str, value: ArrayLike | None, X: jax.Array) -> jax.Array | None:
     if value is None:
         return None
     tolerance = jax.lax.stop_gradient(array("matrix_rank", **{name: value}))
     if jnp.iscomplexobj(tolerance):
         raise TypeError(f"linalgx.matrix_rank: {name} must be real, but its dtype is {tolerance.dtype}")
-    return tolerance.astype(dtype)
+    shape, batch = tolerance.shape, X.shape[:-2]
+    try:
+        np.broadcast_shapes(shape, batch)
+    except ValueError:
+        raise ValueError(
+            f"linalgx.matrix_rank: {name} must broadcast with the batch axes {batch}, but its shape is {shape}"
+        ) from None
+    return tolerance.astype(jnp.finfo(X.dtype).dtype)

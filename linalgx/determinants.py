@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from linalgx._core.arguments import public, require_option, square_matrix
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.composite import composite
-from linalgx._core.errors import nan_where
+from linalgx._core.errors import nan_where, report
 from linalgx._core.matrix import H, diagonal, from_diagonal, identity
 from linalgx._core.operation import Operation
 from linalgx._core.results import SlogdetResult
@@ -113,6 +113,7 @@ def logdet(a: ArrayLike) -> jax.Array:
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a determinant of real a is negative.
 
     On failure:
         NaN where the determinant of real a is negative or a holds NaN, -inf where it is zero.
@@ -131,6 +132,7 @@ def logdet(a: ArrayLike) -> jax.Array:
     sign, logabsdet = slogdet_p(square_matrix("logdet", a=a))
     if jnp.iscomplexobj(sign):
         return jnp.log(sign) + logabsdet.astype(sign.dtype)
+    report("logdet", "the determinant is negative", lambda sign: (sign < 0).astype(jnp.int32), sign)
     return logabsdet * jnp.where(sign < 0, jnp.nan, jnp.ones_like(sign))
 
 

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import broadcast_batches, inexact_arrays, matrix, public, require_matrix, square_matrix
 from linalgx._core.arguments import tolerance as real_tolerance
+from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.matrix import H, hermitian_part, identity, kept_singular_values, rank_tolerances
 from linalgx._core.operation import Operation
 from linalgx._core.results import LstsqResult
@@ -48,6 +49,7 @@ def pinv(
         ValueError: if a has fewer than two axes, or with ``hermitian`` is not square; if a tolerance does not
             broadcast to the batch axes of a; if both ``rtol`` and ``rcond`` are given.
         TypeError: if an argument is not an array of numbers, or a tolerance is complex.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
         NaN in the pseudoinverse of each matrix that holds NaN or infinity, and in no other.
@@ -71,7 +73,9 @@ def pinv(
         raise ValueError("linalgx.pinv: rtol and rcond are the same, but both came")
     A = hermitian_part(square_matrix("pinv", a=a)) if hermitian else matrix("pinv", a=a)
     relative = real_tolerance("pinv", A, rtol=rtol) if rcond is None else real_tolerance("pinv", A, rcond=rcond)
+    given = A
     A, U, S, Vh, kept = _truncated(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
+    report("pinv", "", info_of_spectrum, given, S)
     F = pinv_p(A, *_inverse_factors(U, S, Vh, kept))
     return hermitian_part(F) if hermitian else F
 
@@ -96,6 +100,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
         ValueError: if the rows of a and b differ in number, the batch axes do not broadcast, or rcond does not
             broadcast to those of a.
         TypeError: if an argument is not an array of numbers, or rcond is complex.
+        LinAlgError: inside :func:`raise_errors`, if a matrix a holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
         NaN in all but the rank (which is 0) of each matrix that holds NaN or infinity, and in no other.
@@ -128,6 +133,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     if relative is not None:
         relative = jnp.where(relative < 0, jnp.finfo(relative.dtype).eps, relative)
     A_1, U, S, Vh, kept = _truncated(A, None, relative)
+    report("lstsq", "", info_of_spectrum, A, S)
     U, f, Vh = _inverse_factors(U, S, Vh, kept)
     A_1, U, f, Vh, A, B = broadcast_batches("lstsq", a_1=A_1, U=U, f=f[..., None], Vh=Vh, a=A, b=B)
     X = pinv_apply_p(A_1, U, f[..., 0], Vh, B, adjoint=False)

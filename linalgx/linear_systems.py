@@ -22,13 +22,15 @@ from linalgx._core.arguments import (
     public,
     square_matrix,
 )
-from linalgx._core.errors import first_true
+from linalgx._core.errors import first_true, report
 from linalgx._core.matrix import H, after, diagonal, identity
 from linalgx._core.operation import Operation
 from linalgx._core.results import InvExResult, SolveExResult
 from linalgx._kernels import lapack
 from linalgx._kernels.select import small_kernel
-from linalgx.decompositions.lu import factors_of_gradient, lu_factor_p
+from linalgx.decompositions.lu import factors_of_gradient, first_zero_pivot, lu_factor_p
+
+SINGULAR = "the matrix is singular: U[{index}, {index}] is exactly zero"
 
 
 @public("left")
@@ -47,6 +49,7 @@ def solve(a: ArrayLike, b: ArrayLike, *, left: bool = True) -> jax.Array:
     Raises:
         ValueError: if a is not square or b does not fit it.
         TypeError: if an argument is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix is exactly singular.
 
     On failure:
         NaN for each matrix that is exactly singular, and for no other; :func:`solve_ex` tells which.
@@ -62,11 +65,13 @@ def solve(a: ArrayLike, b: ArrayLike, *, left: bool = True) -> jax.Array:
     Source:
         Giles (2008), section 2.3.1.
     """
-    return _solve("solve", a, b, left)[0]
+    X, info = _solve("solve", a, b, left)
+    report("solve", SINGULAR, lambda: info)
+    return X
 
 
-@public("left")
-def solve_ex(a: ArrayLike, b: ArrayLike, *, left: bool = True) -> SolveExResult:
+@public("left", "check_errors")
+def solve_ex(a: ArrayLike, b: ArrayLike, *, left: bool = True, check_errors: bool = False) -> SolveExResult:
     """Solve the linear system a x = b, or x a = b, and tell for each matrix whether it is singular.
 
     Args:
@@ -74,6 +79,7 @@ def solve_ex(a: ArrayLike, b: ArrayLike, *, left: bool = True) -> SolveExResult:
         b: shape (..., n, k), or (..., k, n) for ``left=False``, or (n,) for one right-hand side. The leading axes
             of a and b broadcast.
         left: solve a x = b; if False, x a = b.
+        check_errors: raise if a matrix is exactly singular, as all functions do inside :func:`raise_errors`.
 
     Returns:
         ``result``, as :func:`solve` gives it, and ``info``, int32 with the batch shape of a: 0, or the number of
@@ -82,6 +88,7 @@ def solve_ex(a: ArrayLike, b: ArrayLike, *, left: bool = True) -> SolveExResult:
     Raises:
         ValueError: if a is not square or b does not fit it.
         TypeError: if an argument is not an array of numbers.
+        LinAlgError: with ``check_errors``, if a matrix is exactly singular.
 
     On failure:
         NaN in that result alone, and its ``info`` is positive.
@@ -97,7 +104,10 @@ def solve_ex(a: ArrayLike, b: ArrayLike, *, left: bool = True) -> SolveExResult:
     Source:
         Giles (2008), section 2.3.1.
     """
-    return SolveExResult(*_solve("solve_ex", a, b, left))
+    X, info = _solve("solve_ex", a, b, left)
+    if check_errors:
+        report("solve_ex", SINGULAR, lambda: info, always=True)
+    return SolveExResult(X, info)
 
 
 @public()
@@ -113,6 +123,7 @@ def inv(a: ArrayLike) -> jax.Array:
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix is exactly singular.
 
     On failure:
         NaN for each matrix that is exactly singular, and for no other; :func:`inv_ex` tells which.
@@ -129,15 +140,16 @@ def inv(a: ArrayLike) -> jax.Array:
     Source:
         Giles (2008), section 2.2.3.
     """
-    return inv_p(square_matrix("inv", a=a))[0]
+    return reported_inverse("inv", square_matrix("inv", a=a))
 
 
-@public()
-def inv_ex(a: ArrayLike) -> InvExResult:
+@public("check_errors")
+def inv_ex(a: ArrayLike, *, check_errors: bool = False) -> InvExResult:
     """Inverse of a square matrix, and for each matrix whether it is singular.
 
     Args:
         a: shape (..., n, n), real or complex.
+        check_errors: raise if a matrix is exactly singular, as all functions do inside :func:`raise_errors`.
 
     Returns:
         ``inverse``, as :func:`inv` gives it, and ``info``, int32 of shape (...): 0, or the number of the first
@@ -146,6 +158,7 @@ def inv_ex(a: ArrayLike) -> InvExResult:
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: with ``check_errors``, if a matrix is exactly singular.
 
     On failure:
         NaN in that inverse alone, and its ``info`` is positive.
@@ -161,10 +174,13 @@ def inv_ex(a: ArrayLike) -> InvExResult:
     Source:
         Giles (2008), section 2.2.3.
     """
-    return InvExResult(*inv_p(square_matrix("inv_ex", a=a)))
+    X, info = inv_p(square_matrix("inv_ex", a=a))
+    if check_errors:
+        report("inv_ex", SINGULAR, lambda: info, always=True)
+    return InvExResult(X, info)
 
 
-@public("axes")
+@public("axes", lists=("axes",))
 def tensorsolve(a: ArrayLike, b: ArrayLike, axes: tuple[int, ...] | None = None) -> jax.Array:
     """Solve the tensor equation a x = b, where the last axes of a are summed with all axes of x.
 
@@ -178,7 +194,8 @@ def tensorsolve(a: ArrayLike, b: ArrayLike, axes: tuple[int, ...] | None = None)
 
     Raises:
         ValueError: if a and b do not make a square system, or axes are not axes of a.
-        TypeError: if an argument is not an array of numbers.
+        TypeError: if an argument is not an array of numbers, or axes are not integers.
+        LinAlgError: inside :func:`raise_errors`, if the system is exactly singular.
 
     On failure:
         NaN if the system is exactly singular.
@@ -197,7 +214,7 @@ def tensorsolve(a: ArrayLike, b: ArrayLike, axes: tuple[int, ...] | None = None)
     """
     A, B = inexact_arrays("tensorsolve", a=a, b=b)
     if axes is not None:
-        moved = normalize_axes("tensorsolve", "axes", tuple(axes), A.ndim)
+        moved = normalize_axes("tensorsolve", "axes", axes, A.ndim)
         A = jnp.moveaxis(A, moved, range(A.ndim - len(moved), A.ndim))
     shape, size = A.shape[B.ndim :], B.size
     if B.ndim > A.ndim or math.prod(A.shape[: B.ndim]) != size or math.prod(shape) != size:
@@ -205,7 +222,9 @@ def tensorsolve(a: ArrayLike, b: ArrayLike, axes: tuple[int, ...] | None = None)
             "linalgx.tensorsolve: a must have the shape of b and then that of the solution, with as many elements, "
             f"but a of shape {A.shape} and b of shape {B.shape} came"
         )
-    return _solve("tensorsolve", A.reshape(size, size), B.reshape(size), True)[0].reshape(shape)
+    X, info = _solve("tensorsolve", A.reshape(size, size), B.reshape(size), True)
+    report("tensorsolve", SINGULAR, lambda: info)
+    return X.reshape(shape)
 
 
 @public("ind")
@@ -223,6 +242,7 @@ def tensorinv(a: ArrayLike, ind: int = 2) -> jax.Array:
     Raises:
         ValueError: if ind is not positive or a is not square as that map.
         TypeError: if a is not an array of numbers or ind not an integer.
+        LinAlgError: inside :func:`raise_errors`, if the map is exactly singular.
 
     On failure:
         NaN if the map is exactly singular.
@@ -248,7 +268,14 @@ def tensorinv(a: ArrayLike, ind: int = 2) -> jax.Array:
             f"but a of shape {A.shape} and ind = {ind} came"
         )
     size = math.prod(rows)
-    return inv_p(A.reshape(size, size))[0].reshape(columns + rows)
+    return reported_inverse("tensorinv", A.reshape(size, size)).reshape(columns + rows)
+
+
+def reported_inverse(function: str, A: jax.Array) -> jax.Array:
+    """The inverse of A, for a public function that fails where there is none."""
+    X, info = inv_p(A)
+    report(function, SINGULAR, lambda: info)
+    return X
 
 
 def _solve(function: str, a: Any, b: Any, left: bool) -> tuple[jax.Array, jax.Array]:
@@ -260,7 +287,7 @@ def _solve(function: str, a: Any, b: Any, left: bool) -> tuple[jax.Array, jax.Ar
     # a is factored before its batch is broadcast against that of b
     factors = jnp.broadcast_to(LU, A.shape), jnp.broadcast_to(pivots, A.shape[:-1])
     X = solve_p(A, *factors, B, left=left, adjoint=False)
-    return restore(X), first_true(diagonal(LU) == 0)
+    return restore(X), first_zero_pivot(LU)
 
 
 # --- Solution: op(A) X = B or X op(A) = B, where op(A) is A or A^H

@@ -28,7 +28,7 @@ from linalgx._core.matrix import H, identity
 from linalgx._core.operation import Operation
 from linalgx._kernels import exponential
 from linalgx._kernels.select import small_kernel
-from linalgx.linear_systems import inv_p
+from linalgx.linear_systems import reported_inverse
 
 
 @public("n")
@@ -46,6 +46,7 @@ def matrix_power(a: ArrayLike, n: int) -> jax.Array:
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers or n is not an integer.
+        LinAlgError: inside :func:`raise_errors`, if n < 0 and a matrix is exactly singular.
 
     On failure:
         n < 0: NaN in each power of a matrix that is singular, and in no other.
@@ -68,7 +69,7 @@ def matrix_power(a: ArrayLike, n: int) -> jax.Array:
         A = inexact_array("matrix_power", a=A)
     require_matrix("matrix_power", a=A)
     require_square("matrix_power", a=A)
-    return _power(inv_p(A)[0] if exponent < 0 else A, abs(exponent))
+    return _power(reported_inverse("matrix_power", A) if exponent < 0 else A, abs(exponent))
 
 
 @public()

@@ -11,13 +11,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_array, normalize_axes, public, require_matrix
 from linalgx._core.batch_minor import SMALL, fold
+from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx.decompositions.svd import svdvals_p
 
+REAL = (int, float, np.integer, np.floating)
 MATRIX_ORDERS = ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf)
 
 
@@ -82,6 +85,8 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "
         ValueError: if x has fewer than two axes, if ord is none of these, or if it is negative and there is nothing
             to take the smallest of.
         TypeError: if x is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, for "nuc", 2 and -2, if a matrix holds NaN or infinity, or LAPACK did
+            not converge.
 
     On failure:
         NaN in x gives NaN in that norm alone.
@@ -129,6 +134,7 @@ def norm(
         ValueError: if axis does not exist, is repeated, or names more than two axes; if ord is given without axis
             and x is neither a vector nor a matrix; if ord is not an order of that norm.
         TypeError: if x is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, as :func:`matrix_norm`.
 
     On failure:
         NaN in x gives NaN in that norm alone.
@@ -168,10 +174,10 @@ def norm_of_vectors(function: str, X: jax.Array, ord: Any, axes: tuple[int, ...]
     """The norm of order ``ord`` along ``axes``, which stay with length 1."""
     ord = 2 if ord is None else ord
     try:
-        order = float(ord)
-    except (TypeError, ValueError):
+        order = float(ord) if isinstance(ord, REAL) else math.nan
+    except OverflowError:
         order = math.nan
-    if math.isnan(order) or isinstance(ord, str):
+    if math.isnan(order):
         raise ValueError(f"linalgx.{function}: ord must be a real number for vectors, but {ord!r} came")
     if order < 0 and not all(X.shape[axis] for axis in axes):
         raise ValueError(f"linalgx.{function}: ord must not be negative for vectors of length 0, but {ord} came")
@@ -187,7 +193,9 @@ def norm_of_matrices(function: str, X: jax.Array, ord: Any, axes: tuple[int, int
     if ord == "fro":
         return norm_of_vectors(function, X, 2, axes)
     if ord in ("nuc", 2, -2):
-        S = svdvals_p(jnp.moveaxis(X, axes, (-2, -1)))
+        moved = jnp.moveaxis(X, axes, (-2, -1))
+        S = svdvals_p(moved)
+        report(function, "", info_of_spectrum, moved, S)
         out = jnp.sum(S, axis=-1) if ord == "nuc" else extreme_singular_value(function, S, largest=ord == 2)
         return jnp.expand_dims(out, axes)
     summed, compared = axes if abs(ord) == 1 else axes[::-1]
@@ -197,7 +205,7 @@ def norm_of_matrices(function: str, X: jax.Array, ord: Any, axes: tuple[int, int
 
 def require_matrix_order(function: str, name: str, ord: Any) -> None:
     """Raise unless ``ord`` is an order of a matrix norm; 1 and 1.0 are the same."""
-    if ord not in MATRIX_ORDERS:
+    if not (isinstance(ord, (str, *REAL)) and ord in MATRIX_ORDERS):
         options = ", ".join(map(repr, MATRIX_ORDERS))
         raise ValueError(f"linalgx.{function}: {name} must be one of {options} for matrices, but {ord!r} came")
 

@@ -20,7 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from linalgx._core.arguments import NATIVE, array, integer, normalize_axes, normalize_axis, public, require_matrix
+from linalgx._core.arguments import (
+    NATIVE,
+    array,
+    describe,
+    integer,
+    normalize_axes,
+    normalize_axis,
+    promoted_arrays,
+    public,
+    require_matrix,
+)
 from linalgx._core.batch_minor import is_small
 from linalgx._core.composite import composite
 from linalgx._core.matrix import H
@@ -61,7 +71,7 @@ def matmul(
         >>> linalgx.matmul(jnp.array([[1, 2], [3, 4]]), jnp.array([1, 1]))
         Array([3, 7], dtype=int32)
     """
-    X1, X2 = array("matmul", x1=x1), array("matmul", x2=x2)
+    X1, X2 = promoted_arrays("matmul", x1=x1, x2=x2)
     for name, X in (("x1", X1), ("x2", X2)):
         if X.ndim == 0:
             raise ValueError(f"linalgx.matmul: {name} must have at least one axis, but a scalar came")
@@ -139,7 +149,7 @@ def outer(x1: ArrayLike, x2: ArrayLike, /) -> jax.Array:
         Array([[3, 4],
                [6, 8]], dtype=int32)
     """
-    X1, X2 = array("outer", x1=x1), array("outer", x2=x2)
+    X1, X2 = promoted_arrays("outer", x1=x1, x2=x2)
     for name, X in (("x1", X1), ("x2", X2)):
         if X.ndim != 1:
             raise ValueError(f"linalgx.outer: {name} must have one axis, but its shape is {X.shape}")
@@ -179,6 +189,7 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> jax.Array:
     return jnp.moveaxis(jnp.cross(X1, X2), -1, axis)
 
 
+@public("axes", "precision", "preferred_element_type", users_precision=True, lists=("axes",))
 def tensordot(
     x1: ArrayLike,
     x2: ArrayLike,
@@ -213,19 +224,13 @@ def tensordot(
         >>> linalgx.tensordot(jnp.ones((2, 3, 4)), jnp.ones((4, 3)), axes=([1, 2], [1, 0]))
         Array([12., 12.], dtype=float32)
     """
-    if isinstance(axes, list | tuple):
-        axes = tuple(tuple(side) if isinstance(side, list | tuple) else (side,) for side in axes)
-    return _tensordot(x1, x2, axes=axes, precision=precision, preferred_element_type=preferred_element_type)
-
-
-@public("axes", "precision", "preferred_element_type", users_precision=True)
-def _tensordot(x1: Any, x2: Any, *, axes: Any, precision: Any, preferred_element_type: Any) -> jax.Array:
-    X1, X2 = array("tensordot", x1=x1), array("tensordot", x2=x2)
+    X1, X2 = promoted_arrays("tensordot", x1=x1, x2=x2)
     if not isinstance(axes, tuple):
         count = integer("tensordot", "axes", axes)
         if not 0 <= count <= min(X1.ndim, X2.ndim):
             raise ValueError(f"linalgx.tensordot: axes must be between 0 and {min(X1.ndim, X2.ndim)}, but {count} came")
         axes = tuple(range(X1.ndim - count, X1.ndim)), tuple(range(count))
+    axes = tuple(side if isinstance(side, tuple) else (side,) for side in axes)
     if len(axes) != 2 or len(axes[0]) != len(axes[1]):
         raise ValueError(f"linalgx.tensordot: axes must be two sequences of the same length, but {axes} came")
     axes1 = normalize_axes("tensordot", "axes[0]", axes[0], X1.ndim)
@@ -488,7 +493,7 @@ def _broadcast(function: str, **named: tuple[int, ...]) -> tuple[int, ...]:
 
 def _vectors_last(function: str, x1: ArrayLike, x2: ArrayLike, axis: int) -> tuple[jax.Array, jax.Array]:
     """The two arrays with the axis of the vectors moved to the end."""
-    X1, X2 = array(function, x1=x1), array(function, x2=x2)
+    X1, X2 = promoted_arrays(function, x1=x1, x2=x2)
     return tuple(jnp.moveaxis(X, normalize_axis(function, "axis", axis, X.ndim), -1) for X in (X1, X2))  # type: ignore[return-value]
 
 
@@ -498,12 +503,10 @@ def _vectors_last(function: str, x1: ArrayLike, x2: ArrayLike, axis: int) -> tup
 def _chain(arrays: Sequence[ArrayLike]) -> list[jax.Array]:
     """The arguments of multi_dot in their promoted dtype, a row and a column made matrices, their shapes checked."""
     if not isinstance(arrays, list | tuple):
-        raise TypeError("linalgx.multi_dot: arrays must be a list or tuple of arrays, but an array came")
+        raise TypeError(f"linalgx.multi_dot: arrays must be a list or tuple of arrays, but {describe(arrays)} came")
     if len(arrays) < 2:
         raise ValueError(f"linalgx.multi_dot: arrays must be at least two, but {len(arrays)} came")
-    chain = [array("multi_dot", **{f"arrays[{i}]": x}) for i, x in enumerate(arrays)]
-    dtype = jnp.result_type(*chain)
-    chain = [x.astype(dtype) for x in chain]
+    chain = promoted_arrays("multi_dot", **{f"arrays[{i}]": x for i, x in enumerate(arrays)})
     chain[0] = chain[0][None, :] if chain[0].ndim == 1 else chain[0]
     chain[-1] = chain[-1][:, None] if chain[-1].ndim == 1 else chain[-1]
     for i, X in enumerate(chain):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_arrays, linear_system, public, require_matrix
+from linalgx._core.errors import first_true, report
 from linalgx._core.matrix import H, after, diagonal, from_diagonal
 from linalgx._core.operation import Operation
 from linalgx._kernels import lapack
@@ -37,6 +38,7 @@ def solve_triangular(
     Raises:
         ValueError: if a is not square or b does not fit it.
         TypeError: if an argument is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a has a zero on its diagonal.
 
     On failure:
         a zero on the diagonal gives infinities and NaN in that member of the batch.
@@ -54,8 +56,15 @@ def solve_triangular(
     """
     A, B = inexact_arrays("solve_triangular", a=a, b=b)
     require_matrix("solve_triangular", a=A)
+    triangle = A
     A, B, restore = linear_system("solve_triangular", left, a=A, b=B)
+    if not unitriangular:
+        report("solve_triangular", "a[{index}, {index}] is exactly zero", _first_zero, triangle)
     return restore(solve_triangular_p(A, B, lower=not upper, left=left, unit_diagonal=unitriangular, adjoint=False))
+
+
+def _first_zero(A: jax.Array) -> jax.Array:
+    return first_true(diagonal(A) == 0)
 
 
 # The operation solves op(A) X = B (left) or X op(A) = B, where op(A) is A or, if adjoint, A^H.

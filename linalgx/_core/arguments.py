@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import operator
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -22,33 +24,142 @@ import jax.numpy as jnp
 import numpy as np
 
 from linalgx._core.composite import composite
+from linalgx._core.errors import collect_reports, deliver
 from linalgx._core.operation import house_numerics
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HALF = (jnp.dtype(jnp.float16), jnp.dtype(jnp.bfloat16))
 NATIVE = tuple(map(jnp.dtype, (jnp.float32, jnp.float64, jnp.complex64, jnp.complex128)))
+_NATIVE = ", ".join(dtype.name for dtype in NATIVE)
 
 
-def public(*static: str, users_precision: bool = False) -> Callable[[Function], Function]:
-    """Make a function public: under jit, and 16-bit floats in give 16-bit floats out.
+def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+    """Make a function public: under jit, its call checked, 16-bit floats out for 16-bit floats in, failures reported.
 
     Args:
         static: the names of the arguments that are not arrays.
         users_precision: products run at the precision that the user has set for JAX instead of the highest, and
             16-bit floats as JAX itself multiplies them.
+        lists: the names of static keywords that may be lists, too.
     """
 
     def decorate(function: Function) -> Function:
+        check = functools.partial(_checked_call, function.__name__, inspect.signature(function), static)
+
         @functools.wraps(function)
         def body(*args: Any, **kwargs: Any) -> Any:
+            call = check(args, kwargs)
             half = None if users_precision else _half_precision(jax.tree.leaves((args, kwargs)))
-            with contextlib.nullcontext() if users_precision else house_numerics():
-                out = function(*args, **kwargs)
-            return out if half is None else jax.tree.map(functools.partial(_to_half, half), out)
+            numerics = contextlib.nullcontext() if users_precision else house_numerics()
+            with numerics, collect_reports() as reports:
+                out = function(*call.args, **call.kwargs)
+            return (out if half is None else jax.tree.map(functools.partial(_to_half, half), out)), reports
 
-        return cast(Function, jax.jit(body, static_argnames=static))
+        compiled = jax.jit(body, static_argnames=static)
+
+        @functools.wraps(function)
+        def entry(*args: Any, **kwargs: Any) -> Any:
+            if lists:
+                kwargs |= {name: _without_lists(kwargs[name]) for name in lists if name in kwargs}
+            try:
+                out, reports = compiled(*args, **kwargs)
+            except (TypeError, ValueError, OverflowError) as error:
+                # what JAX refuses before it traces
+                if not str(error).startswith("linalgx."):
+                    check(args, kwargs)
+                    raise
+                # the message says all: the traceback ends at the caller's line, without the frames of the checks
+                raise type(error)(str(error)) from None
+            if reports:
+                deliver(reports)
+            return out
+
+        return cast(Function, entry)
 
     return decorate
+
+
+def _without_lists(value: Any) -> Any:
+    return tuple(map(_without_lists, value)) if isinstance(value, list | tuple) else value
+
+
+def _checked_call(
+    function: str, signature: inspect.Signature, static: tuple[str, ...], args: Any, kwargs: Any
+) -> inspect.BoundArguments:
+    """The arguments of a call by their names, with flags as bool; raise if they are not of the kind that it takes."""
+    try:
+        call = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        names = ", ".join(signature.parameters)
+        raise TypeError(f"linalgx.{function}: {error}; its arguments are {names}") from None
+    for name, value in call.arguments.items():
+        if name not in static:
+            _require_arrays(function, name, value)
+            continue
+        _require_static(function, name, value)
+        kind = _KINDS.get(signature.parameters[name].annotation)
+        call.arguments[name] = value if kind is None else kind(function, name, value)
+    return call
+
+
+def _require_arrays(function: str, name: str, value: Any) -> None:
+    """Raise unless all leaves of ``value`` are what JAX can take for an array."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
+        try:
+            jax.typeof(leaf)
+        except (TypeError, ValueError, OverflowError):
+            label = name + jax.tree_util.keystr(path)
+            raise TypeError(
+                f"linalgx.{function}: {label} must be an array of numbers, but {describe(leaf)} came"
+            ) from None
+
+
+def _require_static(function: str, name: str, value: Any) -> None:
+    """Raise unless ``value`` can be part of the key of a compiled program."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        raise TypeError(
+            f"linalgx.{function}: {name} must be static, known when the program is traced, but a traced array came; "
+            "pass a Python value, or make it a static argument of the function that is jitted"
+        )
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"linalgx.{function}: {name} must be a hashable Python value (a tuple, not a list), "
+            f"but {describe(value)} came"
+        ) from None
+
+
+def _flag(function: str, name: str, value: Any) -> bool:
+    if not (isinstance(value, bool | np.bool_ | int | np.integer) and value in (0, 1)):
+        raise TypeError(f"linalgx.{function}: {name} must be True or False, but {describe(value)} came")
+    return bool(value)
+
+
+def _dtype(function: str, name: str, value: Any) -> Any:
+    try:
+        kinds = jnp.number, jnp.bool_
+        known = value is None or any(jnp.issubdtype(jnp.dtype(value), kind) for kind in kinds)
+    except TypeError:
+        known = False
+    if not known:
+        raise TypeError(f"linalgx.{function}: {name} must be a dtype of numbers or None, but {describe(value)} came")
+    return value
+
+
+def _precision(function: str, name: str, value: Any) -> Any:
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    try:
+        jax.eval_shape(functools.partial(jnp.dot, precision=value), number, number)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"linalgx.{function}: {name} must be None or a precision of jax.lax, but {describe(value)} came"
+        ) from None
+    return value
+
+
+_KINDS = {"bool": _flag, "DTypeLike | None": _dtype, "jax.lax.PrecisionLike": _precision}
+"""How a static argument is checked, by its annotation."""
 
 
 def _half_precision(leaves: Sequence[Any]) -> Any:
@@ -72,7 +183,7 @@ def array(function: str, **named: Any) -> jax.Array:
         raise TypeError(f"linalgx.{function}: {name} must be an array, but a {type(x).__name__} came; use jnp.asarray")
     numeric = isinstance(x, jax.Array | np.ndarray | np.generic | int | float | complex)
     if not numeric and not hasattr(x, "__jax_array__"):
-        raise TypeError(f"linalgx.{function}: {name} must be an array, but {_describe(x)} came")
+        raise TypeError(f"linalgx.{function}: {name} must be an array, but {describe(x)} came")
     x = jnp.asarray(x)
     if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
         raise TypeError(f"linalgx.{function}: {name} must be an array of numbers, but its dtype is {x.dtype}")
@@ -82,8 +193,26 @@ def array(function: str, **named: Any) -> jax.Array:
 def inexact_arrays(function: str, **named: Any) -> list[jax.Array]:
     """The arguments in ``named``, promoted together to one of float32, float64, complex64, complex128."""
     arrays = [array(function, **{name: x}) for name, x in named.items()]
-    dtype = jnp.result_type(*(_inexact(x.dtype) for x in arrays))
+    dtype = _promoted(function, {name: _inexact(x.dtype) for name, x in zip(named, arrays, strict=True)})
+    if dtype not in NATIVE:
+        raise TypeError(f"linalgx.{function}: {' and '.join(named)} must promote to one of {_NATIVE}, but {dtype} came")
     return [x.astype(dtype) for x in arrays]
+
+
+def promoted_arrays(function: str, **named: Any) -> list[jax.Array]:
+    """The arguments in ``named`` as arrays of the dtype to which they promote together, whichever it is."""
+    arrays = [array(function, **{name: x}) for name, x in named.items()]
+    dtype = _promoted(function, {name: x for name, x in zip(named, arrays, strict=True)})
+    return [x.astype(dtype) for x in arrays]
+
+
+def _promoted(function: str, named: dict[str, Any]) -> Any:
+    try:
+        return jnp.result_type(*named.values())
+    except ValueError:
+        # JAX can be told to promote nothing
+        dtypes = " and ".join(f"{name} of dtype {jnp.result_type(x)}" for name, x in named.items())
+        raise TypeError(f"linalgx.{function}: {dtypes} have no common dtype; convert them") from None
 
 
 def inexact_array(function: str, **named: Any) -> jax.Array:
@@ -106,7 +235,10 @@ def integer_array(function: str, **named: Any) -> jax.Array:
     x = array(function, **named)
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"linalgx.{function}: {name} must be an array of integers, but its dtype is {x.dtype}")
-    return x.astype(jnp.int32)
+    # what does not fit is out of every range: it must not wrap around into one
+    range_ = jnp.iinfo(jnp.int32)
+    wide = x.dtype.itemsize > 4
+    return (jnp.clip(x, range_.min, range_.max) if wide else x).astype(jnp.int32)
 
 
 # --- shapes
@@ -236,7 +368,7 @@ def require_option(function: str, name: str, value: Any, allowed: Sequence[Any])
     """Raise unless ``value`` is one of ``allowed``."""
     if not any(value is option or (type(value) is type(option) and value == option) for option in allowed):
         options = ", ".join(repr(option) for option in allowed)
-        raise ValueError(f"linalgx.{function}: {name} must be one of {options}, but {_describe(value)} came")
+        raise ValueError(f"linalgx.{function}: {name} must be one of {options}, but {describe(value)} came")
 
 
 def integer(function: str, name: str, value: Any) -> int:
@@ -244,7 +376,7 @@ def integer(function: str, name: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"linalgx.{function}: {name} must be an integer, but {_describe(value)} came") from None
+        raise TypeError(f"linalgx.{function}: {name} must be an integer, but {describe(value)} came") from None
 
 
 def normalize_axis(function: str, name: str, axis: Any, ndim: int) -> int:
@@ -264,5 +396,10 @@ def normalize_axes(function: str, name: str, axes: Any, ndim: int) -> tuple[int,
     return normalized
 
 
-def _describe(value: Any) -> str:
-    return "None" if value is None else f"{value!r} ({type(value).__name__})"
+def describe(value: Any) -> str:
+    """``value`` in the words of an error."""
+    if value is None:
+        return "None"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return f"{reprlib.repr(value)} ({type(value).__name__})"

@@ -167,11 +167,17 @@ class Structure(NamedTuple):
     """(..., n): column i is the first one of a 2 x 2 block of D."""
 
 
+def starts_pair(pivots: jax.Array) -> jax.Array:
+    """Whether a 2 x 2 block of D starts in a column: at the first, third, ... of the negative pivots."""
+    negative = pivots < 0
+    return negative & ((jnp.cumsum(negative, axis=-1, dtype=jnp.int32) - negative.astype(jnp.int32)) % 2 == 0)
+
+
 def structure(pivots: jax.Array) -> Structure:
     """The structure that LAPACK's signed pivots describe."""
     n = pivots.shape[-1]
     negative = pivots < 0
-    paired = negative & ((jnp.cumsum(negative, axis=-1, dtype=jnp.int32) - negative.astype(jnp.int32)) % 2 == 0)
+    paired = starts_pair(pivots)
     index = jnp.arange(n, dtype=jnp.int32)
     other = jnp.where(paired, index, jnp.abs(pivots) - 1)
     start = index - (negative & ~paired).astype(jnp.int32)

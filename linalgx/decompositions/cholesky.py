@@ -12,12 +12,16 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_arrays, linear_system, public, require_matrix, square_matrix
 from linalgx._core.composite import composite
+from linalgx._core.errors import blame_input, first_true, report
 from linalgx._core.matrix import H, after, diagonal, hermitian_from_triangle, hermitian_part, identity, lower_half
 from linalgx._core.operation import Operation
 from linalgx._core.results import CholeskyExResult
 from linalgx._kernels import elimination, lapack
 from linalgx._kernels.select import small_kernel
 from linalgx.triangular_systems import solve_triangular_p
+
+NOT_POSITIVE_DEFINITE = "the leading minor of order {order} is not positive definite"
+ZERO_DIAGONAL = "L[{index}, {index}] is exactly zero"
 
 
 @public("upper", "symmetrize_input")
@@ -35,10 +39,11 @@ def cholesky(a: ArrayLike, *, upper: bool = False, symmetrize_input: bool = True
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix is not positive definite.
 
     On failure:
-        NaN in the factor of each matrix that is not positive definite, and in no other; :func:`cholesky_ex` tells
-        which leading minor failed.
+        NaN in the factor of each matrix that is not positive definite (one that holds NaN is not), and in no other;
+        :func:`cholesky_ex` tells which leading minor failed.
 
     Derivatives:
         both modes, every order. The gradient is Hermitian (with ``symmetrize_input=False`` it lies in the triangle
@@ -55,16 +60,18 @@ def cholesky(a: ArrayLike, *, upper: bool = False, symmetrize_input: bool = True
     """
     A = _read("cholesky", a, upper, symmetrize_input)
     L = cholesky_p(A)
+    report("cholesky", NOT_POSITIVE_DEFINITE, _info, A, L)
     return H(L) if upper else L
 
 
-@public("upper")
-def cholesky_ex(a: ArrayLike, *, upper: bool = False) -> CholeskyExResult:
+@public("upper", "check_errors")
+def cholesky_ex(a: ArrayLike, *, upper: bool = False, check_errors: bool = False) -> CholeskyExResult:
     """Cholesky factor of a Hermitian matrix, and for each matrix whether it is positive definite.
 
     Args:
         a: shape (..., n, n), real or complex. Its Hermitian part (A + A^H)/2 is factored.
         upper: return the upper factor instead of the lower.
+        check_errors: raise if a matrix is not positive definite, as all functions do inside :func:`raise_errors`.
 
     Returns:
         ``L``, shape (..., n, n), as :func:`cholesky` gives it, and ``info``, int32 of shape (...): 0, or the order
@@ -73,6 +80,7 @@ def cholesky_ex(a: ArrayLike, *, upper: bool = False) -> CholeskyExResult:
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: with ``check_errors``, if a matrix is not positive definite.
 
     On failure:
         NaN in that factor alone, and its ``info`` is positive.
@@ -91,6 +99,8 @@ def cholesky_ex(a: ArrayLike, *, upper: bool = False) -> CholeskyExResult:
     A = _read("cholesky_ex", a, upper, symmetrize=True)
     L = cholesky_p(A)
     info = cholesky_info_p(jax.lax.stop_gradient(A), jax.lax.stop_gradient(L))
+    if check_errors:
+        report("cholesky_ex", NOT_POSITIVE_DEFINITE, blame_input, info, A, always=True)
     return CholeskyExResult(H(L) if upper else L, info)
 
 
@@ -109,6 +119,7 @@ def cholesky_solve(b: ArrayLike, L: ArrayLike, upper: bool = False) -> jax.Array
     Raises:
         ValueError: if L is not square or b does not fit it.
         TypeError: if an argument is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if L has a zero on its diagonal.
 
     On failure:
         a zero on the diagonal of L gives infinities and NaN in that member of the batch.
@@ -126,6 +137,7 @@ def cholesky_solve(b: ArrayLike, L: ArrayLike, upper: bool = False) -> jax.Array
     """
     B, factor = inexact_arrays("cholesky_solve", b=b, L=L)
     require_matrix("cholesky_solve", L=factor)
+    report("cholesky_solve", ZERO_DIAGONAL, _first_zero, factor)
     factor, B, restore = linear_system("cholesky_solve", L=factor, b=B)
     return restore(cholesky_solve_p(H(factor) if upper else factor, B))
 
@@ -144,6 +156,7 @@ def cholesky_inverse(L: ArrayLike, upper: bool = False) -> jax.Array:
     Raises:
         ValueError: if the last two axes of L differ.
         TypeError: if L is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if L has a zero on its diagonal.
 
     On failure:
         a zero on the diagonal of L gives infinities and NaN in that member of the batch.
@@ -161,6 +174,7 @@ def cholesky_inverse(L: ArrayLike, upper: bool = False) -> jax.Array:
         Giles (2008), sections 2.2.3 and 2.3.1.
     """
     factor = square_matrix("cholesky_inverse", L=L)
+    report("cholesky_inverse", ZERO_DIAGONAL, _first_zero, factor)
     return cholesky_inverse_p(H(factor) if upper else factor)
 
 
@@ -177,9 +191,10 @@ def cholesky_logdet(L: ArrayLike) -> jax.Array:
     Raises:
         ValueError: if the last two axes of L differ.
         TypeError: if L is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if L has a negative number on its diagonal.
 
     On failure:
-        NaN where the factorisation failed; -inf where L has a zero on its diagonal.
+        NaN where the factorisation failed or L has a negative number on its diagonal; -inf where it has a zero there.
 
     Derivatives:
         both modes, every order; zero off the diagonal of L.
@@ -189,7 +204,9 @@ def cholesky_logdet(L: ArrayLike) -> jax.Array:
         >>> linalgx.cholesky_logdet(jnp.array([[1.0, 0.0], [5.0, 1.0]]))
         Array(0., dtype=float32)
     """
-    return _logdet_of_factor(square_matrix("cholesky_logdet", L=L))
+    factor = square_matrix("cholesky_logdet", L=L)
+    report("cholesky_logdet", "L[{index}, {index}] is negative", _first_negative, factor)
+    return _logdet_of_factor(factor)
 
 
 @composite(rank=2)
@@ -200,6 +217,18 @@ def _logdet_of_factor(L: jax.Array) -> jax.Array:
 def _read(function: str, a: ArrayLike, upper: bool, symmetrize: bool) -> jax.Array:
     A = square_matrix(function, a=a)
     return A if symmetrize else hermitian_from_triangle(A, lower=not upper)
+
+
+def _info(A: jax.Array, L: jax.Array) -> jax.Array:
+    return blame_input(cholesky_info_p(A, L), A)
+
+
+def _first_zero(L: jax.Array) -> jax.Array:
+    return first_true(diagonal(L) == 0)
+
+
+def _first_negative(L: jax.Array) -> jax.Array:
+    return first_true(jnp.real(diagonal(L)) < 0)
 
 
 # --- Cholesky factor: A = L L^H

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, square_matrix
-from linalgx._core.errors import nan_where, not_finite
+from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.matrix import H, T, diagonal, identity, larger_of_pair, reciprocal_gaps
 from linalgx._core.operation import Operation
 from linalgx._core.results import EigResult
@@ -37,9 +37,11 @@ def eig(a: ArrayLike) -> EigResult:
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
-        NaN in all of the result of each matrix that holds a NaN or an infinity, and in no other.
+        NaN in all of the result of each matrix that holds a NaN or an infinity or that LAPACK did not converge on, and
+        in no other.
 
     Derivatives:
         both modes, every order. Eigenvectors are unique but for a phase, and at a repeated eigenvalue but for the
@@ -57,7 +59,10 @@ def eig(a: ArrayLike) -> EigResult:
     Source:
         Boeddeker et al. (2017), arXiv:1701.00392, section 4.7.
     """
-    return EigResult(*eig_p(square_matrix("eig", a=a)))
+    A = square_matrix("eig", a=a)
+    l, V = eig_p(A)
+    report("eig", "", info_of_spectrum, A, l)
+    return EigResult(l, V)
 
 
 @public()
@@ -73,9 +78,11 @@ def eigvals(a: ArrayLike) -> jax.Array:
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
-        NaN in all eigenvalues of each matrix that holds a NaN or an infinity, and in no other.
+        NaN in all eigenvalues of each matrix that holds a NaN or an infinity or that LAPACK did not converge on, and in
+        no other.
 
     Derivatives:
         both modes, every order; the first divides by no gap: it is right, up to eps times the largest condition of
@@ -92,7 +99,10 @@ def eigvals(a: ArrayLike) -> jax.Array:
     Source:
         Giles (2008), section 3.1.
     """
-    return eigvals_p(square_matrix("eigvals", a=a))
+    A = square_matrix("eigvals", a=a)
+    l = eigvals_p(A)
+    report("eigvals", "", info_of_spectrum, A, l)
+    return l
 
 
 # --- Eigenvalues and eigenvectors: A V = V diag(l)

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
 from linalgx._core.batch_minor import SMALL
-from linalgx._core.errors import nan_where, not_finite
+from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.matrix import (
     H,
     diagonal,
@@ -45,9 +45,11 @@ def eigh(a: ArrayLike, UPLO: str | None = None, symmetrize_input: bool = True) -
     Raises:
         ValueError: if the last two axes of a differ or UPLO is unknown.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
-        NaN in all of the result of each matrix that holds a NaN or an infinity, and in no other.
+        NaN in all of the result of each matrix that holds a NaN or an infinity or that LAPACK did not converge on, and
+        in no other.
 
     Derivatives:
         both modes, every order. The gradient is Hermitian (with a triangle, it lies in that triangle). Eigenvectors
@@ -68,7 +70,10 @@ def eigh(a: ArrayLike, UPLO: str | None = None, symmetrize_input: bool = True) -
     Source:
         Giles (2008), section 3.1.
     """
-    return EighResult(*eigh_p(_read("eigh", a, UPLO, symmetrize_input)))
+    A = _read("eigh", a, UPLO, symmetrize_input)
+    l, V = eigh_p(A)
+    report("eigh", "", info_of_spectrum, A, l)
+    return EighResult(l, V)
 
 
 @public("UPLO", "symmetrize_input")
@@ -86,9 +91,11 @@ def eigvalsh(a: ArrayLike, UPLO: str | None = None, *, symmetrize_input: bool = 
     Raises:
         ValueError: if the last two axes of a differ or UPLO is unknown.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
-        NaN in all eigenvalues of each matrix that holds a NaN or an infinity, and in no other.
+        NaN in all eigenvalues of each matrix that holds a NaN or an infinity or that LAPACK did not converge on, and in
+        no other.
 
     Derivatives:
         both modes, every order; the first divides by no gap: it is right for every symmetric function of the
@@ -102,7 +109,10 @@ def eigvalsh(a: ArrayLike, UPLO: str | None = None, *, symmetrize_input: bool = 
     Source:
         Giles (2008), section 3.1.
     """
-    return eigvalsh_p(_read("eigvalsh", a, UPLO, symmetrize_input))
+    A = _read("eigvalsh", a, UPLO, symmetrize_input)
+    l = eigvalsh_p(A)
+    report("eigvalsh", "", info_of_spectrum, A, l)
+    return l
 
 
 def _read(function: str, a: ArrayLike, UPLO: str | None, symmetrize: bool) -> jax.Array:

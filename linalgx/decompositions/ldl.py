@@ -10,6 +10,7 @@ results for forward and reverse mode algorithmic differentiation", section 2.3.1
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -25,11 +26,14 @@ from linalgx._core.arguments import (
     require_square,
     square_matrix,
 )
+from linalgx._core.errors import NO_PIVOTS, blame_input, first_true, nan_where, not_finite, report
 from linalgx._core.matrix import H, T, diagonal, from_diagonal, hermitian_from_triangle, identity, strictly_lower
 from linalgx._core.operation import Operation
 from linalgx._core.results import LDLFactorExResult, LDLFactorResult
 from linalgx._kernels import bunch_kaufman, lapack
 from linalgx.triangular_systems import solve_triangular_p
+
+ZERO_IN_D = "D[{index}, {index}] is exactly zero"
 
 
 @public("hermitian")
@@ -49,6 +53,7 @@ def ldl_factor(a: ArrayLike, *, hermitian: bool = False) -> LDLFactorResult:
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if D is singular or a holds NaN.
 
     On failure:
         NaN in the LD of a matrix that holds NaN. A singular matrix has a factorisation; :func:`ldl_factor_ex` tells
@@ -67,17 +72,20 @@ def ldl_factor(a: ArrayLike, *, hermitian: bool = False) -> LDLFactorResult:
     Source:
         Bunch & Kaufman (1977), Mathematics of Computation 31, 163.
     """
-    LD, pivots, _ = ldl_factor_p(square_matrix("ldl_factor", a=a), hermitian=bool(hermitian))
+    A = square_matrix("ldl_factor", a=a)
+    LD, pivots, info = ldl_factor_p(A, hermitian=hermitian)
+    report("ldl_factor", ZERO_IN_D, _blame_lower, info, A)
     return LDLFactorResult(LD, pivots)
 
 
-@public("hermitian")
-def ldl_factor_ex(a: ArrayLike, *, hermitian: bool = False) -> LDLFactorExResult:
+@public("hermitian", "check_errors")
+def ldl_factor_ex(a: ArrayLike, *, hermitian: bool = False, check_errors: bool = False) -> LDLFactorExResult:
     """LDL factorisation of a symmetric or Hermitian matrix, and whether D is singular.
 
     Args:
         a: shape (..., n, n), real or complex; only its lower triangle is read.
         hermitian: a complex a is Hermitian; if False, it is symmetric. (A real a is both.)
+        check_errors: raise if D is singular or a holds NaN, as all functions do inside :func:`raise_errors`.
 
     Returns:
         ``LD`` and ``pivots`` as :func:`ldl_factor` gives them, and ``info``, int32 of shape (...): 0, or the number
@@ -86,6 +94,7 @@ def ldl_factor_ex(a: ArrayLike, *, hermitian: bool = False) -> LDLFactorExResult
     Raises:
         ValueError: if the last two axes of a differ.
         TypeError: if a is not an array of numbers.
+        LinAlgError: with ``check_errors``, if D is singular or a holds NaN.
 
     On failure:
         NaN in the LD of a matrix that holds NaN; ``info`` is positive where D is singular.
@@ -101,7 +110,15 @@ def ldl_factor_ex(a: ArrayLike, *, hermitian: bool = False) -> LDLFactorExResult
     Source:
         Bunch & Kaufman (1977), Mathematics of Computation 31, 163.
     """
-    return LDLFactorExResult(*ldl_factor_p(square_matrix("ldl_factor_ex", a=a), hermitian=bool(hermitian)))
+    A = square_matrix("ldl_factor_ex", a=a)
+    LD, pivots, info = ldl_factor_p(A, hermitian=hermitian)
+    if check_errors:
+        report("ldl_factor_ex", ZERO_IN_D, _blame_lower, info, A, always=True)
+    return LDLFactorExResult(LD, pivots, info)
+
+
+def _blame_lower(info: jax.Array, A: jax.Array) -> jax.Array:
+    return blame_input(info, jnp.tril(A))
 
 
 @public("hermitian")
@@ -120,9 +137,11 @@ def ldl_solve(LD: ArrayLike, pivots: ArrayLike, b: ArrayLike, *, hermitian: bool
     Raises:
         ValueError: if LD is not square, or pivots or b do not fit it.
         TypeError: if an argument is not an array of numbers, or pivots are not integers.
+        LinAlgError: inside :func:`raise_errors`, if D is singular or the pivots are not those of a factorisation.
 
     On failure:
-        a singular D gives infinities and NaN in that member of the batch.
+        a singular D gives infinities and NaN in that member of the batch, and pivots that are not those of a
+        factorisation (numbers from 1 to n, the negative ones in pairs) NaN.
 
     Derivatives:
         both modes, every order, with respect to LD (zero above its diagonal) and b.
@@ -145,9 +164,31 @@ def ldl_solve(LD: ArrayLike, pivots: ArrayLike, b: ArrayLike, *, hermitian: bool
             f"linalgx.ldl_solve: pivots must have the shape {factor.shape[:-1]} of the rows of LD, "
             f"but their shape is {steps.shape}"
         )
+    report(
+        "ldl_solve",
+        "D is singular at [{index}, {index}]",
+        functools.partial(_info_of_factors, hermitian=hermitian),
+        factor,
+        steps,
+    )
     factor, B, restore = linear_system("ldl_solve", LD=factor, b=B)
     steps = jnp.broadcast_to(steps, factor.shape[:-1])
-    return restore(ldl_solve_p(factor, steps, B, hermitian=bool(hermitian)))
+    X = ldl_solve_p(factor, steps, B, hermitian=hermitian)
+    return restore(nan_where(_no_pivots(steps), X))
+
+
+def _no_pivots(pivots: jax.Array) -> jax.Array:
+    """The flag of the matrices whose pivots are not rows from 1 to n, the negative ones in pairs."""
+    n, first = pivots.shape[-1], bunch_kaufman.starts_pair(pivots)
+    second = jnp.pad(first, [(0, 0)] * (pivots.ndim - 1) + [(1, 0)])
+    unpaired = jnp.any((pivots < 0) != (first | second[..., :n]), axis=-1) | jnp.any(second[..., n:], axis=-1)
+    return unpaired | jnp.any((jnp.abs(pivots) < 1) | (jnp.abs(pivots) > n), axis=-1)
+
+
+def _info_of_factors(LD: jax.Array, pivots: jax.Array, *, hermitian: bool) -> jax.Array:
+    inverse = _unpack(LD, pivots, hermitian).inverse_D.diagonal
+    info = jnp.where(not_finite(LD), 0, first_true(~jnp.isfinite(inverse)))
+    return jnp.where(_no_pivots(pivots), NO_PIVOTS, info)
 
 
 # --- Factorisation: P A P^T = L D L^*

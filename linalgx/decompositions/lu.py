@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import inexact_arrays, integer_array, linear_system, matrix, public, require_matrix
-from linalgx._core.errors import first_true, nan_where
+from linalgx._core.errors import NO_PIVOTS, first_true, nan_where, not_finite, report
 from linalgx._core.matrix import H, after, diagonal, strictly_lower
 from linalgx._core.operation import Operation
 from linalgx._core.results import LUFactorExResult, LUFactorResult, LUResult
@@ -20,6 +20,8 @@ from linalgx._kernels import elimination, lapack
 from linalgx._kernels.interchanges import interchange, permutation
 from linalgx._kernels.select import small_kernel
 from linalgx.triangular_systems import solve_triangular_p
+
+ZERO_PIVOT = "U[{index}, {index}] is exactly zero"
 
 
 @public("pivot")
@@ -38,6 +40,7 @@ def lu(a: ArrayLike, *, pivot: bool = True) -> LUResult:
     Raises:
         ValueError: if a has less than two axes.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if there is no factorisation, which may be with ``pivot=False``.
 
     On failure:
         partial pivoting does not fail: a singular matrix has zeros on the diagonal of U. With ``pivot=False`` a zero
@@ -57,7 +60,10 @@ def lu(a: ArrayLike, *, pivot: bool = True) -> LUResult:
     Source:
         de Hoog, Anderssen, Lukas (2011), section 3.
     """
-    LU, pivots = lu_factor_p(matrix("lu", a=a), pivot=pivot)
+    A = matrix("lu", a=a)
+    LU, pivots = lu_factor_p(A, pivot=pivot)
+    if not pivot:
+        report("lu", ZERO_PIVOT, _info_without_interchanges, A, LU)
     return _unpack(LU, pivots)
 
 
@@ -77,6 +83,7 @@ def lu_factor(a: ArrayLike, *, pivot: bool = True) -> LUFactorResult:
     Raises:
         ValueError: if a has less than two axes.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if U has a zero on its diagonal, as in torch.
 
     On failure:
         as :func:`lu`; :func:`lu_factor_ex` tells which matrices are singular.
@@ -93,16 +100,19 @@ def lu_factor(a: ArrayLike, *, pivot: bool = True) -> LUFactorResult:
     Source:
         de Hoog, Anderssen, Lukas (2011), section 3.
     """
-    return LUFactorResult(*lu_factor_p(matrix("lu_factor", a=a), pivot=pivot))
+    LU, pivots = lu_factor_p(matrix("lu_factor", a=a), pivot=pivot)
+    report("lu_factor", ZERO_PIVOT, first_zero_pivot, LU)
+    return LUFactorResult(LU, pivots)
 
 
-@public("pivot")
-def lu_factor_ex(a: ArrayLike, *, pivot: bool = True) -> LUFactorExResult:
+@public("pivot", "check_errors")
+def lu_factor_ex(a: ArrayLike, *, pivot: bool = True, check_errors: bool = False) -> LUFactorExResult:
     """LU factorisation in packed form, and for each matrix whether U has a zero on its diagonal.
 
     Args:
         a: shape (..., m, n), real or complex.
         pivot: interchange rows (partial pivoting).
+        check_errors: raise if U has a zero on its diagonal, as all functions do inside :func:`raise_errors`.
 
     Returns:
         ``LU`` and ``pivots`` as :func:`lu_factor` gives them, and ``info``, int32 of shape (...): 0, or the number
@@ -111,6 +121,7 @@ def lu_factor_ex(a: ArrayLike, *, pivot: bool = True) -> LUFactorExResult:
     Raises:
         ValueError: if a has less than two axes.
         TypeError: if a is not an array of numbers.
+        LinAlgError: with ``check_errors``, if U has a zero on its diagonal.
 
     On failure:
         a square matrix with a positive ``info`` is singular, and :func:`lu_solve` gives NaN for it.
@@ -127,7 +138,10 @@ def lu_factor_ex(a: ArrayLike, *, pivot: bool = True) -> LUFactorExResult:
         de Hoog, Anderssen, Lukas (2011), section 3.
     """
     LU, pivots = lu_factor_p(matrix("lu_factor_ex", a=a), pivot=pivot)
-    return LUFactorExResult(LU, pivots, first_true(diagonal(LU) == 0))
+    info = first_zero_pivot(LU)
+    if check_errors:
+        report("lu_factor_ex", ZERO_PIVOT, lambda: info, always=True)
+    return LUFactorExResult(LU, pivots, info)
 
 
 @public("left", "adjoint")
@@ -148,6 +162,7 @@ def lu_solve(LU: ArrayLike, pivots: ArrayLike, B: ArrayLike, *, left: bool = Tru
     Raises:
         ValueError: if LU is not square, or pivots or B do not fit it.
         TypeError: if LU or B is not an array of numbers, or pivots not one of integers.
+        LinAlgError: inside :func:`raise_errors`, if U has a zero on its diagonal or the pivots are no row numbers.
 
     On failure:
         NaN in each member of the batch whose U has a zero on its diagonal, or whose pivots are not row numbers from
@@ -170,6 +185,7 @@ def lu_solve(LU: ArrayLike, pivots: ArrayLike, B: ArrayLike, *, left: bool = Tru
     require_matrix("lu_solve", LU=factors)
     A, rhs, restore = linear_system("lu_solve", left, LU=factors, B=rhs)
     _require_pivots("lu_solve", factors, order)
+    report("lu_solve", ZERO_PIVOT, _info_of_factors, factors, order)
     order = jnp.broadcast_to(order, A.shape[:-1])
     X = lu_solve_p(A, order, rhs, left=left, adjoint=adjoint)
     return restore(nan_where(_out_of_range(order, A), X))
@@ -191,6 +207,7 @@ def lu_unpack(LU: ArrayLike, pivots: ArrayLike, unpack_data: bool = True, unpack
     Raises:
         ValueError: if LU has less than two axes or pivots do not fit it.
         TypeError: if LU is not an array of numbers, or pivots not one of integers.
+        LinAlgError: inside :func:`raise_errors`, if the pivots are no row numbers.
 
     On failure:
         NaN in P where the pivots are not row numbers from 0 to m - 1.
@@ -207,6 +224,7 @@ def lu_unpack(LU: ArrayLike, pivots: ArrayLike, unpack_data: bool = True, unpack
     factors = matrix("lu_unpack", LU=LU)
     order = integer_array("lu_unpack", pivots=pivots)
     _require_pivots("lu_unpack", factors, order)
+    report("lu_unpack", "", lambda *given: jnp.where(_out_of_range(*given), NO_PIVOTS, 0), order, factors)
     P, L, U = _unpack(factors, order)
     P = nan_where(_out_of_range(order, factors), P)
     nothing = factors[..., :0, :0]
@@ -238,6 +256,20 @@ def _require_pivots(function: str, LU: jax.Array, pivots: jax.Array) -> None:
 
 def _out_of_range(pivots: jax.Array, LU: jax.Array) -> jax.Array:
     return jnp.any((pivots < 0) | (pivots >= LU.shape[-2]), axis=-1)
+
+
+def first_zero_pivot(LU: jax.Array) -> jax.Array:
+    """``info``: the number of the first diagonal element of U that is exactly zero, or 0."""
+    return first_true(diagonal(LU) == 0)
+
+
+def _info_without_interchanges(A: jax.Array, LU: jax.Array) -> jax.Array:
+    """A zero pivot is a failure where something had to be eliminated with it."""
+    return jnp.where(not_finite(LU) & ~not_finite(A), first_zero_pivot(LU), 0)
+
+
+def _info_of_factors(LU: jax.Array, pivots: jax.Array) -> jax.Array:
+    return jnp.where(_out_of_range(pivots, LU), NO_PIVOTS, first_zero_pivot(LU))
 
 
 # --- Factors in packed form: A = P L U

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import matrix, public, square_matrix
 from linalgx._core.batch_minor import SMALL
-from linalgx._core.errors import nan_where, not_finite
+from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.matrix import (
     H,
     diagonal,
@@ -52,9 +52,11 @@ def svd(
     Raises:
         ValueError: if a has fewer than two axes, or with ``hermitian`` is not square.
         TypeError: if a is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
-        NaN in the factors of each matrix that holds NaN or infinity, and in no other.
+        NaN in the factors of each matrix that holds NaN or infinity or that LAPACK did not converge on, and in no
+        other.
 
     Derivatives:
         both modes, every order. The signs of the columns of U and V (in the complex case their phases), and the
@@ -74,11 +76,14 @@ def svd(
     Source:
         Wan and Zhang (2019), arXiv:1909.02659; Townsend (2016).
     """
-    if hermitian:
-        A = square_matrix("svd", a=a)
-        return SVDResult(*hermitian_svd(A)) if compute_uv else -jnp.sort(-jnp.abs(eigvalsh_p(A)), axis=-1)
-    A = matrix("svd", a=a)
-    return SVDResult(*svd_p(A, full_matrices=full_matrices)) if compute_uv else svdvals_p(A)
+    A = square_matrix("svd", a=a) if hermitian else matrix("svd", a=a)
+    if compute_uv:
+        out = SVDResult(*(hermitian_svd(A) if hermitian else svd_p(A, full_matrices=full_matrices)))
+        report("svd", "", info_of_spectrum, A, out.S)
+        return out
+    S = -jnp.sort(-jnp.abs(eigvalsh_p(A)), axis=-1) if hermitian else svdvals_p(A)
+    report("svd", "", info_of_spectrum, A, S)
+    return S
 
 
 def hermitian_svd(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -104,9 +109,11 @@ def svdvals(x: ArrayLike, /) -> jax.Array:
     Raises:
         ValueError: if x has fewer than two axes.
         TypeError: if x is not an array of numbers.
+        LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
     On failure:
-        NaN in the singular values of each matrix that holds NaN or infinity, and in no other.
+        NaN in the singular values of each matrix that holds NaN or infinity or that LAPACK did not converge on, and in
+        no other.
 
     Derivatives:
         both modes, every order. Nothing is divided by: at repeated singular values a symmetric function of them
@@ -122,7 +129,10 @@ def svdvals(x: ArrayLike, /) -> jax.Array:
     Source:
         Townsend (2016), Differentiating the singular value decomposition.
     """
-    return svdvals_p(matrix("svdvals", x=x))
+    X = matrix("svdvals", x=x)
+    S = svdvals_p(X)
+    report("svdvals", "", info_of_spectrum, X, S)
+    return S
 
 
 # --- Singular value decomposition: A = U S V^H

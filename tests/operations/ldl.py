@@ -147,6 +147,13 @@ ERRORS = [
         ValueError,
         "b has 2 rows, but LD is 3 x 3",
     ),
+    (
+        "ldl_solve",
+        (np.ones((2, 3, 3)), np.ones((2, 3), np.int32), np.ones((4, 3, 1))),
+        {},
+        ValueError,
+        "do not broadcast",
+    ),
     ("ldl_solve", (np.ones((2, 3)), np.ones(2, np.int32), np.ones(3)), {}, ValueError, "LD must be square"),
 ]
 

@@ -149,6 +149,15 @@ ERRORS = [
     ("lu_solve", (np.ones((3, 2)), _PIVOTS, np.ones((3, 1))), {}, ValueError, "LU must be square"),
     ("lu_solve", (_EYE, _PIVOTS * 1.0, np.ones((3, 1))), {}, TypeError, "pivots must be an array of integers"),
     ("lu_solve", (_EYE, np.arange(2), np.ones((3, 1))), {}, ValueError, r"pivots must have the shape \(3,\) .* \(2,\)"),
+    ("lu_solve", (np.ones((2, 3, 3)), np.zeros((2, 3), int), np.ones((4, 3, 1))), {}, ValueError, "do not broadcast"),
+    (
+        "lu_solve",
+        (np.ones((2, 3, 3)), _PIVOTS, np.ones((3, 1))),
+        {},
+        ValueError,
+        r"pivots must have the shape \(2, 3\)",
+    ),
+    ("lu_factor_ex", (_EYE,), {"pivot": None}, TypeError, "pivot must be True or False, but None came"),
     ("lu_unpack", (_EYE, np.arange(2)), {}, ValueError, r"linalgx\.lu_unpack: pivots must have the shape \(3,\)"),
     ("lu_unpack", (_EYE, _PIVOTS > 0), {}, TypeError, "pivots must be an array of integers, but its dtype is bool"),
 ]

@@ -291,6 +291,20 @@ ERRORS = [
     ("matrix_transpose", (np.ones(2),), {}, ValueError, "x must have at least two axes"),
     ("matrix_power", (np.ones((2, 3)), 2), {}, ValueError, "a must be square"),
     ("matrix_power", (_square, 0.5), {}, TypeError, "n must be an integer"),
+    ("matrix_power", (_square, 2.0), {}, TypeError, r"n must be an integer, but 2\.0 \(float\) came"),
+    ("matrix_power", (_square, "2"), {}, TypeError, "n must be an integer"),
+    ("matrix_power", (_square, None), {}, TypeError, "n must be an integer, but None came"),
+    ("matrix_power", (_square, [2]), {}, TypeError, "n must be a hashable Python value"),
+    ("vander", (np.ones(2),), {"N": "2"}, TypeError, "N must be an integer"),
+    ("trace", (_square,), {"dtype": "float65"}, TypeError, "dtype must be a dtype of numbers or None, but 'float65'"),
+    ("trace", (_square,), {"dtype": str}, TypeError, "dtype must be a dtype of numbers or None"),
+    ("matmul", (_square, _square), {"precision": "exact"}, ValueError, "precision must be None or a precision of jax"),
+    ("matmul", (_square, _square), {"preferred_element_type": 3}, TypeError, "must be a dtype of numbers or None"),
+    ("vecdot", (np.ones(2), np.ones(2)), {"axis": None}, TypeError, "axis must be an integer, but None came"),
+    ("tensordot", (_square, _square), {"axes": None}, TypeError, "axes must be an integer, but None came"),
+    ("tensordot", (_square, _square), {"axes": ([0, 2], [0, 1])}, ValueError, r"axes\[0\] must be between -2 and 1"),
+    ("multi_dot", ({"a": _square},), {}, TypeError, "arrays must be a list or tuple of arrays"),
+    ("multi_dot", ([_square, "b"],), {}, TypeError, r"arrays\[1\] must be an array of numbers, but 'b' \(str\) came"),
 ]
 
 RULE_INPUTS = {"matmul": [(lambda rng, d: (general(rng, d, 4, 3), general(rng, d, 3, 2)), {})]}
