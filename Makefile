@@ -2,6 +2,8 @@
 # make test    install what the tests need, and run them (make test-all: the slow ones, too)
 # make lint    ruff, mypy, import-linter
 # make docs    the site, in docs/_build/html, with warnings as errors; its examples are run
+# make notebooks    execute the .py of notebooks/, and store the results in their .ipynb
+# make wheel-test    the wheel, in a clean environment outside the repository, passes the fast tests
 # PYTHON=python3.13 VENV=.venv313 make test    the same on another Python (and the newest jax for it)
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n auto
 
-.PHONY: demo test test-all test-fast coverage docs lint format clean
+.PHONY: demo test test-all test-fast coverage docs notebooks wheel-test lint format clean
 .SECONDARY:
 
 demo: $(VENV)/.demo
@@ -31,6 +33,12 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -q -W --keep-going -d docs/_build/doctrees -b html docs docs/_build/html
 	$(BIN)/sphinx-build -q -W --keep-going -d docs/_build/doctrees -b doctest docs docs/_build/doctest
 	@echo "docs/_build/html/index.html"
+
+notebooks: $(VENV)/.notebooks
+	$(BIN)/jupytext --quiet --to ipynb --execute notebooks/*.py
+
+wheel-test:
+	.ci/wheel $(PYTHON)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -55,7 +55,7 @@ def _signature_as_written(app: Any, what: str, name: str, thing: Any, *_: Any) -
         return None
     signature = inspect.signature(thing)
     returns = str(signature.return_annotation)
-    if hasattr(results, returns):
+    if returns in (c.__name__ for c in _result_classes()):
         returns = f"{results.__name__}.{returns}"
     return stringify_signature(signature, show_return_annotation=False), returns
 
@@ -96,7 +96,8 @@ def _home(package: ModuleType, name: str) -> str:
 
 
 def _line(thing: Any) -> int:
-    return inspect.getsourcelines(inspect.unwrap(thing))[1]
+    """Where it stands in its file; a class, which may call another module its own, before all functions."""
+    return 0 if inspect.isclass(thing) else inspect.getsourcelines(inspect.unwrap(thing))[1]
 
 
 def _reference_page(package: ModuleType, page: str, names: list[str]) -> str:
@@ -113,10 +114,13 @@ def _reference_page(package: ModuleType, page: str, names: list[str]) -> str:
     return f"{_title(title)}\n.. currentmodule:: {package.__name__}\n\n{table}\n\n" + "\n".join(entries)
 
 
+def _result_classes() -> list[type]:
+    return [c for c in vars(results).values() if inspect.isclass(c) and c.__module__ == results.__name__]
+
+
 def _results_page() -> str:
-    classes = [c for c in vars(results).values() if inspect.isclass(c) and c.__module__ == results.__name__]
     intro = "Several parts come as a named tuple, which unpacks; its fields have NumPy's and torch's names.\n\n"
-    entries = (f".. autoclass:: {results.__name__}.{c.__name__}\n   :no-members:\n" for c in classes)
+    entries = (f".. autoclass:: {results.__name__}.{c.__name__}\n   :no-members:\n" for c in _result_classes())
     return f"{_title('Results')}\n{intro}" + "\n".join(entries)
 
 
