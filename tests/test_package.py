@@ -70,15 +70,24 @@ def test_signature_shows_the_parameters(name: str) -> None:
 
 
 def test_traceback_ends_at_the_users_line() -> None:
-    def users_function(x):
+    def wrong_argument(x):
         return linalgx.solve(x, jnp.ones(3))
 
-    for function in (users_function, jax.jit(users_function)):
-        with pytest.raises(ValueError, match=r"linalgx\.solve: b has 3 elements") as caught:
+    def failure(x):
+        return linalgx.cholesky(-x)
+
+    for function in (wrong_argument, jax.jit(wrong_argument), failure):
+        with linalgx.raise_errors(), pytest.raises((ValueError, linalgx.LinAlgError), match=r"^linalgx\.") as caught:
             function(jnp.eye(2))
-        frames = [frame for frame in traceback.extract_tb(caught.tb) if "linalgx/" in frame.filename]
-        assert [frame.name for frame in frames] == ["entry"]
-        assert "users_function" in [frame.name for frame in traceback.extract_tb(caught.tb)]
+        frames = [frame.name for frame in traceback.extract_tb(caught.tb) if "/jax/" not in frame.filename]
+        assert frames[-2:] == [function.__name__, "entry"]
+
+
+def test_batch_of_vectors_is_told_what_to_do() -> None:
+    with pytest.raises(
+        ValueError, match=r"b has 4 rows, but a is 3 x 3; for a batch of vectors give b\[\.\.\., None\]"
+    ):
+        linalgx.solve(jnp.ones((4, 3, 3)), jnp.ones((4, 3)))
 
 
 def test_results_print_one_field_a_line() -> None:

@@ -21,5 +21,8 @@ def test_programs() -> None:
     np.testing.assert_allclose(slope, np.ones((2, 2)), atol=1e-12)
     assert np.all(np.isfinite(names["hessian"]))
     np.testing.assert_allclose(names["value"], -1.5)
+    assert names["finite"].tolist() == [True, True, False, True]
+    assert names["info"].tolist() == [0, 0, 1, 0]
+    assert names["reason"] in README.read_text()
     # d of -y^T S^-1 y / 2 - log det(S) / 2 at S = I
     np.testing.assert_allclose(names["gradient"][0], 0.5 * (np.ones((3, 3)) - np.eye(3)), atol=1e-12)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linalgx._core.composite import composite
-from linalgx._core.errors import collect_reports, deliver
+from linalgx._core.errors import LinAlgError, Reported, collect_reports, deliver
 from linalgx._core.operation import house_numerics
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -53,16 +53,16 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
             numerics = contextlib.nullcontext() if users_precision else house_numerics()
             with numerics, collect_reports() as reports:
                 out = function(*call.args, **call.kwargs)
-            return (out if half is None else jax.tree.map(functools.partial(_to_half, half), out)), reports
+            out = out if half is None else jax.tree.map(functools.partial(_to_half, half), out)
+            return Reported(out, reports) if reports else out
 
-        compiled = jax.jit(body, static_argnames=static)
+        compiled: Callable[..., Any] = jax.jit(body, static_argnames=static)
+        compiled = _with_tuples(compiled, lists) if lists else compiled
 
         @functools.wraps(function)
         def entry(*args: Any, **kwargs: Any) -> Any:
-            if lists:
-                kwargs |= {name: _without_lists(kwargs[name]) for name in lists if name in kwargs}
             try:
-                out, reports = compiled(*args, **kwargs)
+                out = compiled(*args, **kwargs)
             except (TypeError, ValueError, OverflowError) as error:
                 # what JAX refuses before it traces
                 if not str(error).startswith("linalgx."):
@@ -70,13 +70,23 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
                     raise
                 # the message says all: the traceback ends at the caller's line, without the frames of the checks
                 raise type(error)(str(error)) from None
-            if reports:
-                deliver(reports)
-            return out
+            if type(out) is not Reported:
+                return out
+            try:
+                return deliver(out)
+            except LinAlgError as failure:
+                raise failure.with_traceback(None) from None
 
         return cast(Function, entry)
 
     return decorate
+
+
+def _with_tuples(function: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+    """The function with those of the keywords ``names`` that are lists made tuples, which can be static."""
+    return lambda *args, **kwargs: function(
+        *args, **{name: _without_lists(value) if name in names else value for name, value in kwargs.items()}
+    )
 
 
 def _without_lists(value: Any) -> Any:
@@ -341,7 +351,9 @@ def linear_system(
     require_matrix(function, **{b: B})
     if B.shape[-2 if left else -1] != n:
         have = f"{B.shape[-2]} rows" if left else f"{B.shape[-1]} columns"
-        raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}")
+        is_batch_of_vectors = left and B.ndim > 1 and B.shape == A.shape[:-1]
+        hint = f"; for a batch of vectors give {b}[..., None], or use jax.vmap" if is_batch_of_vectors else ""
+        raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}{hint}")
     if A.ndim == 2 and B.ndim > 2:
         in_rows = jnp.moveaxis(B, -2, 0) if left else B
         rest = B.size // max(n, 1)

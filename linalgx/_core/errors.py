@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -116,13 +116,21 @@ def report(
         _collected.reports.append(Report(info(*jax.lax.stop_gradient(operands)), function, reason))
 
 
-def deliver(reports: Sequence[Report]) -> None:
-    """Raise, or have raised when the program runs, for the failures among the reports of a call."""
+class Reported(NamedTuple):
+    """What a compiled function gives that has something to report."""
+
+    out: Any
+    reports: list[Report]
+
+
+def deliver(result: Reported) -> Any:
+    """The output; raise, or have raised when the program runs, for the failures that were reported with it."""
     _teach_checkify()
-    for found in reports:
+    for found in result.reports:
         # callbacks come in any order: the number tells which of two failures of one program came first
         call = Call(found.function, found.reason, next(_numbers), _recorder.value)
         report_p.bind(found.info, call=call)
+    return result.out
 
 
 class Call(NamedTuple):

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from linalgx._core.errors import first_true
+
 ALPHA = (1 + math.sqrt(17)) / 8
 """Below this ratio of the diagonal to the largest entry of its column the pivot is not taken: least growth."""
 
@@ -70,7 +72,9 @@ def factor(A: jax.Array, *, hermitian: bool) -> tuple[jax.Array, jax.Array, jax.
     start = State(A, none, info, info != 0)
     W, pivots, info, _ = lax.fori_loop(jnp.int32(0), jnp.int32(n), step, start)
     LD = jnp.tril(W)
-    failed = jnp.any(jnp.isnan(LD), axis=(-2, -1), keepdims=True)
+    spoiled = jnp.any(jnp.isnan(LD), axis=-2)
+    failed = jnp.any(spoiled, axis=-1)[..., None, None]
+    info = jnp.where(info == 0, first_true(spoiled), info)
     return jnp.where(failed, jnp.tril(jnp.full_like(LD, jnp.nan)), LD), pivots, info
 
 

@@ -89,7 +89,7 @@ def ldl_factor_ex(a: ArrayLike, *, hermitian: bool = False, check_errors: bool =
 
     Returns:
         ``LD`` and ``pivots`` as :func:`ldl_factor` gives them, and ``info``, int32 of shape (...): 0, or the number
-        (from 1) of the first column in which D is exactly zero or NaN.
+        (from 1) of the first column in which D is exactly zero, or LD holds NaN.
 
     Raises:
         ValueError: if the last two axes of a differ.

@@ -134,7 +134,13 @@ ERRORS = [
     ("cholesky_ex", (np.ones((2, 3)),), {}, ValueError, r"linalgx\.cholesky_ex: a must be square"),
     ("cholesky_inverse", (np.ones(3),), {}, ValueError, r"linalgx\.cholesky_inverse: L must have at least two axes"),
     ("cholesky_solve", (np.ones((2, 3, 1)), np.ones((4, 3, 3))), {}, ValueError, "do not broadcast"),
-    ("solve_triangular", (np.eye(3), np.ones(3)), {}, TypeError, "missing a required argument: 'upper'"),
+    (
+        "solve_triangular",
+        (np.eye(3), np.ones(3)),
+        {},
+        TypeError,
+        "missing a required (keyword-only )?argument: 'upper'",
+    ),
     ("cholesky_logdet", (np.ones((2, 3)),), {}, ValueError, r"linalgx\.cholesky_logdet: L must be square"),
     ("cholesky_solve", (np.ones(2), np.ones((3, 3))), {}, ValueError, "b has 2 elements, but L is 3 x 3"),
 ]
