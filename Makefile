@@ -1,6 +1,9 @@
 # make demo    environment, install, a tour of the package on this machine
 # make test    install what the tests need, and run them (make test-all: the slow ones, too)
 # make lint    ruff, mypy, import-linter
+# make docs    the site, in docs/_build/html, with warnings as errors; its examples are run
+# make notebooks    execute the .py of notebooks/, and store the results in their .ipynb
+# make wheel-test    the wheel, in a clean environment outside the repository, passes the fast tests
 # PYTHON=python3.13 VENV=.venv313 make test    the same on another Python (and the newest jax for it)
 
 PYTHON ?= python3
@@ -8,7 +11,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n auto
 
-.PHONY: demo test test-all test-fast coverage lint format clean
+.PHONY: demo test test-all test-fast coverage docs notebooks wheel-test lint format clean
 .SECONDARY:
 
 demo: $(VENV)/.demo
@@ -25,6 +28,17 @@ test-fast: $(VENV)/.test
 
 coverage: $(VENV)/.test
 	$(PYTEST) --cov=linalgx --cov-report=term-missing
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -d docs/_build/doctrees -b html docs docs/_build/html
+	$(BIN)/sphinx-build -q -W --keep-going -d docs/_build/doctrees -b doctest docs docs/_build/doctest
+	@echo "docs/_build/html/index.html"
+
+notebooks: $(VENV)/.notebooks
+	$(BIN)/jupytext --quiet --to ipynb --execute notebooks/*.py
+
+wheel-test:
+	.ci/wheel $(PYTHON)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -45,4 +59,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv* docs/_build docs/reference docs/rules.rst .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

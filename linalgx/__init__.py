@@ -2,6 +2,7 @@
 
 from linalgx._core.errors import LinAlgError, raise_errors
 from linalgx.conditioning import cond, matrix_rank
+from linalgx.configuration import show_config
 from linalgx.decompositions.cholesky import cholesky, cholesky_ex, cholesky_inverse, cholesky_logdet, cholesky_solve
 from linalgx.decompositions.eig import eig, eigvals
 from linalgx.decompositions.eigh import eigh, eigvalsh
@@ -73,6 +74,7 @@ __all__ = [
     "pinv",
     "qr",
     "raise_errors",
+    "show_config",
     "slogdet",
     "solve",
     "solve_ex",

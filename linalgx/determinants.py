@@ -101,7 +101,10 @@ def slogdet(a: ArrayLike, *, method: str | None = None) -> SlogdetResult:
     Example:
         >>> import jax.numpy as jnp, linalgx
         >>> linalgx.slogdet(jnp.array([[0.0, 1.0], [1.0, 0.0]]))
-        SlogdetResult(sign=Array(-1., dtype=float32), logabsdet=Array(0., dtype=float32))
+        SlogdetResult(
+            sign=Array(-1., dtype=float32),
+            logabsdet=Array(0., dtype=float32)
+        )
 
     Source:
         Giles (2008), section 2.2.4.

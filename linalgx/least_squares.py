@@ -89,7 +89,7 @@ def pinv(
 
 @public()
 def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqResult:
-    """Least-squares solution of a x = b; of all x that minimise |b - a x|, the shortest.
+    """Least-squares solution of a x = b; of all x that minimise ``|b - a x|``, the shortest.
 
     Args:
         a: shape (..., m, n), real or complex, of any rank.
@@ -99,7 +99,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
 
     Returns:
         ``solution``, shape (..., n, k), or (..., n) for a vector b; ``residuals``, real, shape (..., k), or (..., 1)
-        for a vector b: the sum of |b - a x|^2 over each column, at any rank and shape (NumPy and torch leave it out
+        for a vector b: the sum of ``|b - a x|^2`` over each column, at any rank and shape (NumPy and torch leave it out
         in some cases); ``rank``, integer, shape (...): the number of singular values that count; and
         ``singular_values``, real, shape (..., min(m, n)). The last two have the batch axes of a.
 

@@ -28,7 +28,7 @@ MATRIX_ORDERS = ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf)
 def vector_norm(
     x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, ord: float = 2
 ) -> jax.Array:
-    """Norm of vectors: (sum of |x|^ord)^(1/ord), the largest modulus (inf), the smallest (-inf), or the count (0).
+    """Norm of vectors: ``(sum of |x|^ord)^(1/ord)``, the largest modulus (inf), the smallest (-inf), or the count (0).
 
     Args:
         x: any shape, real or complex.

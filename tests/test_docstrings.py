@@ -15,7 +15,7 @@ FUNCTIONS = [
     for name in linalgx.__all__
     if callable(getattr(linalgx, name)) and not isinstance(getattr(linalgx, name), type)
 ]
-OF_ARRAYS = [name for name in FUNCTIONS if name != "raise_errors"]
+OF_ARRAYS = [name for name in FUNCTIONS if name not in ("raise_errors", "show_config")]
 MODULES = [
     module.name for module in pkgutil.walk_packages(linalgx.__path__, "linalgx.") if "__main__" not in module.name
 ]

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from linalgx._core.composite import composite
-from linalgx._core.errors import Reported, collect_reports, deliver
+from linalgx._core.errors import LinAlgError, Reported, collect_reports, deliver
 from linalgx._core.operation import house_numerics
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -68,8 +68,15 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
                 # what JAX refuses before it traces
                 if not str(error).startswith("linalgx."):
                     check(args, kwargs)
-                raise
-            return deliver(out) if type(out) is Reported else out
+                    raise
+                # the message says all: the traceback ends at the caller's line, without the frames of the checks
+                raise type(error)(str(error)) from None
+            if type(out) is not Reported:
+                return out
+            try:
+                return deliver(out)
+            except LinAlgError as failure:
+                raise failure.with_traceback(None) from None
 
         return cast(Function, entry)
 
@@ -346,7 +353,9 @@ def linear_system(
     require_matrix(function, **{b: B})
     if B.shape[-2 if left else -1] != n:
         have = f"{B.shape[-2]} rows" if left else f"{B.shape[-1]} columns"
-        raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}")
+        is_batch_of_vectors = left and B.ndim > 1 and B.shape == A.shape[:-1]
+        hint = f"; for a batch of vectors give {b}[..., None], or use jax.vmap" if is_batch_of_vectors else ""
+        raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}{hint}")
     if A.ndim == 2 and B.ndim > 2:
         in_rows = jnp.moveaxis(B, -2, 0) if left else B
         rest = math.prod(in_rows.shape[1:] if left else in_rows.shape[:-1])

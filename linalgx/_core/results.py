@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jax import Array
 from jax.export import register_namedtuple_serialization
 
+Result = TypeVar("Result", bound=type)
 
+
+def _one_field_a_line(result: Result) -> Result:
+    """Print the result with each field on a line of its own, and the rows of its arrays under one another."""
+
+    def show(self: Any) -> str:
+        fields = zip(self._fields, map(repr, self), strict=True)
+        lines = (f"    {name}={value}".replace("\n", "\n" + " " * (len(name) + 5)) for name, value in fields)
+        return f"{type(self).__name__}(\n" + ",\n".join(lines) + "\n)"
+
+    result.__repr__ = show  # type: ignore[method-assign,assignment]
+    return result
+
+
+@_one_field_a_line
 class CholeskyExResult(NamedTuple):
     """Result of :func:`linalgx.cholesky_ex`."""
 
@@ -15,6 +30,7 @@ class CholeskyExResult(NamedTuple):
     info: Array
 
 
+@_one_field_a_line
 class QRResult(NamedTuple):
     """Result of :func:`linalgx.qr`."""
 
@@ -22,6 +38,7 @@ class QRResult(NamedTuple):
     R: Array
 
 
+@_one_field_a_line
 class GeqrfResult(NamedTuple):
     """Result of :func:`linalgx.geqrf`: Householder vectors below the diagonal of ``a``, R on and above it."""
 
@@ -29,6 +46,7 @@ class GeqrfResult(NamedTuple):
     tau: Array
 
 
+@_one_field_a_line
 class LUResult(NamedTuple):
     """Result of :func:`linalgx.lu` and :func:`linalgx.lu_unpack`."""
 
@@ -37,6 +55,7 @@ class LUResult(NamedTuple):
     U: Array
 
 
+@_one_field_a_line
 class LUFactorResult(NamedTuple):
     """Result of :func:`linalgx.lu_factor`."""
 
@@ -44,6 +63,7 @@ class LUFactorResult(NamedTuple):
     pivots: Array
 
 
+@_one_field_a_line
 class LUFactorExResult(NamedTuple):
     """Result of :func:`linalgx.lu_factor_ex`."""
 
@@ -52,6 +72,7 @@ class LUFactorExResult(NamedTuple):
     info: Array
 
 
+@_one_field_a_line
 class LDLFactorResult(NamedTuple):
     """Result of :func:`linalgx.ldl_factor`."""
 
@@ -59,6 +80,7 @@ class LDLFactorResult(NamedTuple):
     pivots: Array
 
 
+@_one_field_a_line
 class LDLFactorExResult(NamedTuple):
     """Result of :func:`linalgx.ldl_factor_ex`."""
 
@@ -67,6 +89,7 @@ class LDLFactorExResult(NamedTuple):
     info: Array
 
 
+@_one_field_a_line
 class EigResult(NamedTuple):
     """Result of :func:`linalgx.eig`."""
 
@@ -74,6 +97,7 @@ class EigResult(NamedTuple):
     eigenvectors: Array
 
 
+@_one_field_a_line
 class EighResult(NamedTuple):
     """Result of :func:`linalgx.eigh`."""
 
@@ -81,6 +105,7 @@ class EighResult(NamedTuple):
     eigenvectors: Array
 
 
+@_one_field_a_line
 class SVDResult(NamedTuple):
     """Result of :func:`linalgx.svd`."""
 
@@ -89,6 +114,7 @@ class SVDResult(NamedTuple):
     Vh: Array
 
 
+@_one_field_a_line
 class SlogdetResult(NamedTuple):
     """Result of :func:`linalgx.slogdet`."""
 
@@ -96,6 +122,7 @@ class SlogdetResult(NamedTuple):
     logabsdet: Array
 
 
+@_one_field_a_line
 class LstsqResult(NamedTuple):
     """Result of :func:`linalgx.lstsq`."""
 
@@ -105,6 +132,7 @@ class LstsqResult(NamedTuple):
     singular_values: Array
 
 
+@_one_field_a_line
 class SolveExResult(NamedTuple):
     """Result of :func:`linalgx.solve_ex`."""
 
@@ -112,6 +140,7 @@ class SolveExResult(NamedTuple):
     info: Array
 
 
+@_one_field_a_line
 class InvExResult(NamedTuple):
     """Result of :func:`linalgx.inv_ex`."""
 

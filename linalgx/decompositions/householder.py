@@ -38,7 +38,7 @@ def householder_product(a: ArrayLike, tau: ArrayLike) -> jax.Array:
         TypeError: if an argument is not an array of numbers.
 
     Derivatives:
-        both modes, every order, for any a and tau: also where a reflection is singular (tau_i = 1 / |v_i|^2) or not
+        both modes, every order, for any a and tau: also where a reflection is singular (``tau_i = 1 / |v_i|^2``) or not
         unitary, or the identity (tau_i = 0).
 
     Example:

@@ -66,8 +66,11 @@ def ldl_factor(a: ArrayLike, *, hermitian: bool = False) -> LDLFactorResult:
     Example:
         >>> import jax.numpy as jnp, linalgx
         >>> linalgx.ldl_factor(jnp.array([[4.0, 2.0], [2.0, 3.0]]))
-        LDLFactorResult(LD=Array([[4. , 0. ],
-               [0.5, 2. ]], dtype=float32), pivots=Array([1, 2], dtype=int32))
+        LDLFactorResult(
+            LD=Array([[4. , 0. ],
+                      [0.5, 2. ]], dtype=float32),
+            pivots=Array([1, 2], dtype=int32)
+        )
 
     Source:
         Bunch & Kaufman (1977), Mathematics of Computation 31, 163.

@@ -96,8 +96,11 @@ def lu_factor(a: ArrayLike, *, pivot: bool = True) -> LUFactorResult:
     Example:
         >>> import jax.numpy as jnp, linalgx
         >>> linalgx.lu_factor(jnp.array([[1.0, 3.0], [2.0, 4.0]]))
-        LUFactorResult(LU=Array([[2. , 4. ],
-               [0.5, 1. ]], dtype=float32), pivots=Array([1, 1], dtype=int32))
+        LUFactorResult(
+            LU=Array([[2. , 4. ],
+                      [0.5, 1. ]], dtype=float32),
+            pivots=Array([1, 1], dtype=int32)
+        )
 
     Source:
         de Hoog, Anderssen, Lukas (2011), section 3.
