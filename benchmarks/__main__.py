@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import jax
+from rich.console import Console
 
-from benchmarks import costs, crossovers, overhead, report, small
+from benchmarks import classic, compilation, costs, crossovers, general, memory, overhead, report, small, stress
 
-TABLES = {"costs": costs, "overhead": overhead}
-WITH_OPTIONS = {"small": small, "crossovers": crossovers}
+TABLES = {"costs": costs, "overhead": overhead, "memory": memory, "compile": compilation}
+WITH_OPTIONS = {"small": small, "general": general, "stress": stress, "classic": classic, "crossovers": crossovers}
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,13 +25,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, module in {**TABLES, **WITH_OPTIONS}.items():
         command = commands.add_parser(name, help=module.__doc__, description=module.__doc__)
         command.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder for the files")
+        command.add_argument("--device", choices=PLATFORMS, help="where JAX computes; its own choice if not given")
         if name in WITH_OPTIONS:
             module.add_arguments(command)
+    everything = commands.add_parser("all", help="all of these but crossovers, which rewrites the table of kernels")
+    everything.add_argument("--out", type=pathlib.Path, metavar="DIR", help="folder for the files")
+    everything.add_argument("--device", choices=PLATFORMS, help="where JAX computes; its own choice if not given")
+    everything.add_argument("--quick", action="store_true", help="fewer sizes and rounds where there is a choice")
     options = parser.parse_args(arguments)
     # a worker process shares a GPU with this one
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if options.device:
+        # for this process and its workers
+        os.environ["JAX_PLATFORMS"] = PLATFORMS[options.device]
+        jax.config.update("jax_platforms", PLATFORMS[options.device])
     jax.config.update("jax_enable_x64", True)
-    if options.name in WITH_OPTIONS:
+    if options.name == "all":
+        shared = [f"--{name}={value}" for name in ("out", "device") if (value := getattr(options, name))]
+        for name in [*TABLES, *(name for name in WITH_OPTIONS if name != "crossovers")]:
+            main([name, *shared, *(["--quick"] if options.quick and name in WITH_OPTIONS else [])])
+    elif options.name in WITH_OPTIONS:
         WITH_OPTIONS[options.name].main(options)
     else:
         run_table(options.name, TABLES[options.name], options.out)
@@ -41,6 +56,7 @@ def run_table(name: str, module: ModuleType, out: pathlib.Path | None) -> None:
     report.print_table(name, rows)
     if out:
         report.write(out, name, rows)
+        small.plots(name, rows, out, Console())
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def _two_matrices(rng: np.random.Generator, batch: int, n: int) -> Arrays:
     return _general(rng, batch, n, n), _general(rng, batch, n, n)
 
 
-def _triangle_and_column(rng: np.random.Generator, batch: int, n: int) -> Arrays:
+def triangle_and_column(rng: np.random.Generator, batch: int, n: int) -> Arrays:
+    """A lower triangular matrix and one right-hand side."""
     return np.tril(_general(rng, batch, n, n)) + 2 * n * np.eye(n), _general(rng, batch, n, 1)
 
 
@@ -90,7 +91,7 @@ OPERATIONS: dict[str, Function] = {
     "cholesky": Function(lambda la, A: la.cholesky(A), lambda rng, *size: (_positive(rng, *size),)),
     "solve, 1 column": Function(lambda la, A, b: la.solve(A, b), _matrix_and_column),
     "solve, n columns": Function(lambda la, A, B: la.solve(A, B), _two_matrices),
-    "solve_triangular": Function(lambda la, L, b: la.solve_triangular(L, b), _triangle_and_column),
+    "solve_triangular": Function(lambda la, L, b: la.solve_triangular(L, b), triangle_and_column),
     "inv": Function(lambda la, A: la.inv(A), _matrix),
     "det": Function(lambda la, A: la.det(A), _matrix),
     "slogdet": Function(lambda la, A: tuple(la.slogdet(A)), _matrix, lambda out: out[1]),

@@ -17,14 +17,14 @@ N = 48
 Function = Callable[..., Any]
 
 
-def pairs() -> dict[str, tuple[Function, Function, tuple[Any, ...]]]:
-    """The name of each comparison: linalgx's function, JAX's, and the arguments with derivatives."""
+def pairs(n: int = N) -> dict[str, tuple[Function, Function, tuple[Any, ...]]]:
+    """The name of each comparison: linalgx's function, JAX's, and the arguments with derivatives, of order n."""
     rng = np.random.default_rng(0)
-    A = jnp.asarray(rng.standard_normal((N, N)) + N * np.eye(N))
+    A = jnp.asarray(rng.standard_normal((n, n)) + n * np.eye(n))
     S = (A + A.T) / 2
-    B = jnp.asarray(rng.standard_normal((N, N)))
-    tall = jnp.asarray(rng.standard_normal((2 * N, N)))
-    right = jnp.asarray(rng.standard_normal((2 * N, N)))
+    B = jnp.asarray(rng.standard_normal((n, n)))
+    tall = jnp.asarray(rng.standard_normal((2 * n, n)))
+    right = jnp.asarray(rng.standard_normal((2 * n, n)))
     L = jnp.linalg.cholesky(S)
     lower: Function = lambda L, b: linalgx.solve_triangular(L, b, upper=False)  # noqa: E731
     return {
@@ -46,13 +46,13 @@ def pairs() -> dict[str, tuple[Function, Function, tuple[Any, ...]]]:
         "inv": (linalgx.inv, jnp.linalg.inv, (A,)),
         "lstsq": (lambda a, b: linalgx.lstsq(a, b)[0], lambda a, b: jnp.linalg.lstsq(a, b)[0], (tall, right)),
         "pinv": (linalgx.pinv, jnp.linalg.pinv, (tall,)),
-        "det": (linalgx.det, jnp.linalg.det, (A / N,)),
+        "det": (linalgx.det, jnp.linalg.det, (A / n,)),
         "slogdet": (linalgx.slogdet, jnp.linalg.slogdet, (A,)),
-        "matrix_exp": (linalgx.matrix_exp, jsp.expm, (A / N,)),
+        "matrix_exp": (linalgx.matrix_exp, jsp.expm, (A / n,)),
         "matrix_norm nuc": (_norm(linalgx, "nuc"), _norm(jnp.linalg, "nuc"), (A,)),
         "matrix_norm 2": (_norm(linalgx, 2), _norm(jnp.linalg, 2), (A,)),
         "cond": (linalgx.cond, jnp.linalg.cond, (A,)),
-        "matrix_power 5": (lambda a: linalgx.matrix_power(a, 5), lambda a: jnp.linalg.matrix_power(a, 5), (A / N,)),
+        "matrix_power 5": (lambda a: linalgx.matrix_power(a, 5), lambda a: jnp.linalg.matrix_power(a, 5), (A / n,)),
     }
 
 

@@ -36,14 +36,19 @@ class Library(SimpleNamespace):
 def _linalgx() -> Library:
     names = """
         cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp
-        matmul vecdot matrix_transpose cholesky_logdet
+        matmul vecdot matrix_transpose cholesky_logdet pinv
     """
     own = {name: getattr(linalgx, name) for name in names.split()}
-    return Library(**own, solve_triangular=functools.partial(linalgx.solve_triangular, upper=False))
+    return Library(
+        **own,
+        solve_triangular=functools.partial(linalgx.solve_triangular, upper=False),
+        cholesky_solve=lambda L, b: linalgx.cholesky_solve(b, L),
+        lstsq=lambda A, b: linalgx.lstsq(A, b).solution,
+    )
 
 
 def _jnp() -> Library:
-    names = "cholesky solve inv det slogdet qr eigh eigvalsh svdvals matmul vecdot matrix_transpose"
+    names = "cholesky solve inv det slogdet qr eigh eigvalsh svdvals matmul vecdot matrix_transpose pinv"
     own = {name: getattr(jnp.linalg, name) for name in names.split()}
     return Library(
         **own,
@@ -53,6 +58,8 @@ def _jnp() -> Library:
         lu_factor=jsp.lu_factor,
         matrix_exp=jsp.expm,
         solve_triangular=functools.partial(jsp.solve_triangular, lower=True),
+        cholesky_solve=lambda L, b: jsp.cho_solve((L, True), b),
+        lstsq=jnp.vectorize(lambda A, b: jnp.linalg.lstsq(A, b)[0], signature="(m,n),(m,k)->(n,k)"),
     )
 
 
@@ -76,9 +83,14 @@ def _scipy() -> Library:
 def _torch() -> Library:
     import torch
 
-    names = "cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp matmul vecdot"
+    names = "cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp matmul vecdot pinv"
     own = {name: getattr(torch.linalg, name) for name in names.split()}
-    return Library(**own, solve_triangular=functools.partial(torch.linalg.solve_triangular, upper=False))
+    return Library(
+        **own,
+        solve_triangular=functools.partial(torch.linalg.solve_triangular, upper=False),
+        cholesky_solve=lambda L, b: torch.cholesky_solve(b, L),
+        lstsq=lambda A, b: torch.linalg.lstsq(A, b).solution,
+    )
 
 
 _LIBRARIES = {"linalgx": _linalgx, "jnp": _jnp, "numpy": _numpy, "scipy": _scipy, "torch": _torch}
@@ -118,3 +130,13 @@ def _torch_side(function: Callable[..., Any], arrays: tuple[np.ndarray, ...]) ->
         return on_gpu
     here = [torch.from_numpy(x) for x in arrays]
     return lambda: function(library("torch"), *here)
+
+
+def torch_gradient(
+    scalar: Callable[[Library], Callable[..., Any]], arrays: tuple[np.ndarray, ...]
+) -> Callable[[], Any]:
+    """A side of torch that computes a scalar and its gradient with respect to all arrays."""
+    import torch
+
+    leaves = [torch.from_numpy(x).requires_grad_() for x in arrays]
+    return lambda: torch.autograd.grad(scalar(library("torch"))(*leaves), leaves)

@@ -1,4 +1,4 @@
-"""The plots of ``python -m benchmarks small``: ns per matrix against n, a panel for each case."""
+"""The plots of the benchmarks: ns per matrix against n, a panel for each case; or bars of ratios."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.libraries import AT_MOST
+from benchmarks.timing import geometric_mean
 
 Row = dict[str, Any]
 COLUMNS = 6
@@ -30,23 +31,66 @@ LABELS = {
     "scipy": "scipy (else above the panel)",
     "copy": "copy of the input (the limit)",
 }
-PLOTS = {
-    "small": (("operation",), "Many small matrices: operations"),
-    "small_gradients": (("operation gradient",), "Many small matrices: value and gradient of operations"),
-    "small_pipelines": (("pipeline", "pipeline gradient"), "Many small matrices: pipelines, value; value and gradient"),
+CURVES = {
+    "small": {
+        "small": (("operation",), "Many small matrices: operations"),
+        "small_gradients": (("operation gradient",), "Many small matrices: value and gradient of operations"),
+        "small_pipelines": (("pipeline", "pipeline gradient"), "Many small matrices: pipelines; value, and gradient"),
+    },
+    "classic": {"classic": (("operation",), "The square root of the determinant of a million matrix elements")},
+}
+BARS = {
+    "general": (("jnp/linalgx", "torch/linalgx"), "Times over ours, geometric means (longer: linalgx is faster)"),
+    "memory": (("jnp/linalgx",), "Peak temporaries of value and gradient over ours (longer: linalgx takes less)"),
+    "compile": (
+        ("value, jnp/linalgx", "gradient, jnp/linalgx"),
+        "Seconds to compile over ours (longer: we are faster)",
+    ),
 }
 
 
-def write(rows: Sequence[Row], out: pathlib.Path) -> list[pathlib.Path]:
-    """``small.png``, ``small_gradients.png`` and ``small_pipelines.png``, of the groups that were measured."""
+def write(benchmark: str, rows: Sequence[Row], out: pathlib.Path) -> list[pathlib.Path]:
+    """The pictures of a benchmark, of what was measured."""
+    if benchmark in BARS:
+        path = out / f"{benchmark}.png"
+        bars(rows, *BARS[benchmark]).savefig(path, dpi=130)
+        return [path]
     written = []
-    for name, (groups, title) in PLOTS.items():
+    for name, (groups, title) in CURVES.get(benchmark, {}).items():
         part = [row for row in rows if row["group"] in groups]
         if part:
             path = out / f"{name}.png"
             draw(part, title).savefig(path, dpi=130)
             written.append(path)
     return written
+
+
+def bars(rows: Sequence[Row], ratios: Sequence[str], title: str) -> Figure:
+    """A bar for each ratio of each operation, the geometric mean of its rows, a panel for each group."""
+    label = "case" if "case" in rows[0] else "operation"
+    groups = list(dict.fromkeys(row.get("group", "") for row in rows))
+    names = list(dict.fromkeys(row[label] for row in rows))[::-1]
+    figure = Figure(figsize=(5.5 * len(groups) + 1, 0.32 * len(names) + 1.8), layout="constrained")
+    colors = ("#0072b2", "#7b4fa3")
+    for axis, group in zip(figure.subplots(1, len(groups), squeeze=False, sharey=True)[0], groups, strict=True):
+        for k, ratio in enumerate(ratios):
+            values = [_mean(rows, label, name, group, ratio) for name in names]
+            places = [i + 0.4 * (0.5 * (len(ratios) - 1) - k) for i in range(len(names))]
+            axis.barh(places, [x - 1 for x in values], 0.36, left=1, color=colors[k], label=ratio)
+        axis.axvline(1, color="0.2", linewidth=1)
+        axis.set_xscale("log")
+        axis.set_yticks(range(len(names)), labels=names)
+        axis.set_title(group)
+        axis.grid(True, axis="x", which="major", color="0.9", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(ratios), frameon=False)
+    return figure
+
+
+def _mean(rows: Sequence[Row], label: str, name: str, group: str, ratio: str) -> float:
+    known = [row[ratio] for row in rows if (row[label], row.get("group", "")) == (name, group) and row.get(ratio)]
+    return geometric_mean(known) if known else 1.0
 
 
 def draw(rows: Sequence[Row], title: str) -> Figure:
@@ -94,8 +138,10 @@ def _panel(axis: Axes, rows: Sequence[Row], title: str) -> None:
     for row in rows:
         if row["failed"].get("jnp") == "hangs":
             axis.plot(row["n"], 0.96, "x", color=STYLES["jnp"]["color"], transform=axis.get_xaxis_transform())
-    axis.set_xlim(1.85, 8.65)
-    axis.set_xticks(range(2, 9), labels=[str(n) for n in range(2, 9)])
+    orders = sorted({row["n"] for row in rows})
+    orders = list(range(2, 9)) if orders[-1] <= 8 else orders
+    axis.set_xlim(orders[0] / 1.08, orders[-1] * 1.08)
+    axis.set_xticks(orders, labels=[str(n) for n in orders])
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.minorticks_off()
     axis.yaxis.set_major_locator(LogLocator(numticks=12))

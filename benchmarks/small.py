@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> None:
     show(rows, summary)
     if options.out:
         written = [report.write(options.out, "small", rows, skipped=skipped, summary=summary)]
-        written += plots(rows, options.out, console)
+        written += plots("small", rows, options.out, console)
         console.print("written: " + ", ".join(str(path) for path in written))
 
 
@@ -180,11 +180,11 @@ def _cell(row: Row, side: str) -> float | str | None:
     return row["failed"][side].split(":")[0] if side in row["failed"] else None
 
 
-def plots(rows: Sequence[Row], out: pathlib.Path, console: Console) -> list[pathlib.Path]:
-    """The plots, where matplotlib is installed."""
+def plots(benchmark: str, rows: Sequence[Row], out: pathlib.Path, console: Console) -> list[pathlib.Path]:
+    """The plots of a benchmark, where matplotlib is installed."""
     try:
         from benchmarks import plot
     except ImportError:
         console.print("no plot: matplotlib is not installed")
         return []
-    return plot.write(rows, out)
+    return plot.write(benchmark, rows, out)

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import cases, crossovers, report, small
-from benchmarks.__main__ import main
+from benchmarks import cases, crossovers, general, memory, report, small, stress
+from benchmarks.__main__ import TABLES, WITH_OPTIONS, main
 from benchmarks.isolated import Limits, Worker
 from benchmarks.libraries import Missing, library
 from benchmarks.timing import Effort, Timing, compiled, geometric_mean, interleaved
@@ -264,6 +264,68 @@ def test_small_from_end_to_end(tmp_path, capsys):
     if importlib.util.find_spec("matplotlib"):
         for name in ("small.png", "small_gradients.png"):
             assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", general.OPERATIONS)
+def test_general_sides_compute_the_same(name):
+    for group in ("operation", "operation gradient"):
+        case = general.GeneralCase(group, name, 4, "float64", count=1)
+        arrays = case.inputs()
+        results = {
+            side: [np.asarray(x) for x in jax.tree.leaves(case.side(side, arrays)[0]())] for side in case.side_names()
+        }
+        assert all(np.isfinite(x).all() for out in results.values() for x in out)
+        if name in ("lu", "qr", "eigh", "svd"):
+            continue  # up to signs
+        if case.has_gradient:
+            results.pop("torch", None)  # the gradient alone, and that of a triangle may be a whole matrix
+        for x, *others in zip(*results.values(), strict=True):
+            for y in others:
+                np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10)
+
+
+def test_general_from_end_to_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(general, "QUICK_SIZES", ((8, 1), (8, 2)))
+    main(["general", "--quick", "--only", "lstsq", "--dtype", "float64", "--out", str(tmp_path)])
+    written = json.loads((tmp_path / "general.json").read_text())
+    assert [(row["case"], row["batch"]) for row in written["rows"]] == [
+        (case, batch) for case in ("lstsq", "grad lstsq") for batch in (1, 2)
+    ]
+    assert all(row["jnp/linalgx"] > 0 for row in written["rows"])
+    assert "geometric means" in capsys.readouterr().out
+
+
+def test_stress_tells_what_hung():
+    class Hung:
+        def run(self, task):
+            return None, {"call 3": "hangs"} if task.library == "jnp" else {}
+
+    row = stress.run_one(stress.Stress("jnp", "solve", 4, 10, 5), Hung())
+    assert row == {"library": "jnp", "program": "solve", "n": 4, "batch": 10, "outcome": "call 3 hangs"}
+    assert stress.run_one(stress.Stress("linalgx", "solve", 4, 10, 5), Hung())["outcome"] == "all came back"
+
+
+@pytest.mark.parametrize("program", stress.GRADIENTS)
+def test_stress_programs_run(program):
+    beats = []
+    for library_name in ("linalgx", "jnp"):
+        beat = lambda call, compiling=False: beats.append((call, compiling))
+        stress.Stress(library_name, program, 3, 2, 2)(beat, frozenset())
+    assert beats == [("call 1", True), ("call 2", False)] * 2
+
+
+def test_temporaries_are_counted():
+    x = jax.numpy.ones((64, 64))
+    assert memory.temporaries(lambda x: x @ x @ x, (x,)) >= x.nbytes
+
+
+def test_all_runs_everything_but_crossovers(monkeypatch):
+    ran = []
+    monkeypatch.setattr("benchmarks.__main__.run_table", lambda name, module, out: ran.append(name))
+    for name, module in WITH_OPTIONS.items():
+        monkeypatch.setattr(module, "main", lambda options, name=name: ran.append((name, options.quick)))
+    main(["all", "--quick"])
+    assert ran == [*TABLES, *((name, True) for name in WITH_OPTIONS if name != "crossovers")]
 
 
 def test_unknown_case_is_refused():
