@@ -62,7 +62,7 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
         require_square("cond", x=X)
     if 0 in X.shape[-2:]:
         return jnp.zeros(X.shape[:-2], jnp.finfo(X.dtype).dtype)
-    X = _scaled(X)
+    X = X * _reciprocal_of_largest(jax.lax.stop_gradient(X)).astype(X.dtype)
     number = _of_singular_values(X, p) if p in (2, -2, "nuc") else _product_of_norms(X, p)
     # 0 / 0 and the inverse that does not exist
     singular = jnp.isnan(number) & ~jnp.any(jnp.isnan(X), axis=(-2, -1))
@@ -70,11 +70,10 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
 
 
 @composite(rank=2)
-def _scaled(X: jax.Array) -> jax.Array:
-    """X over a power of two, with its largest entry near 1: it has the same condition number, and all is in range."""
+def _reciprocal_of_largest(X: jax.Array) -> jax.Array:
+    """A power of two near 1 over the largest entry: X times it has the same condition number, and all is in range."""
     moduli = jnp.maximum(jnp.abs(jnp.real(X)), jnp.abs(jnp.imag(X)))
-    unit = power_of_two(jax.lax.stop_gradient(jnp.max(moduli, axis=(-2, -1), keepdims=True)))
-    return X * (1 / unit).astype(X.dtype)
+    return 1 / power_of_two(jnp.max(moduli, axis=(-2, -1), keepdims=True))
 
 
 def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:
