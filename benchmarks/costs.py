@@ -110,9 +110,6 @@ def operations(hlo: str) -> dict[str, int]:
 def _running(hlo: str) -> str:
     """The text of the computations that run."""
     computations = dict(re.findall(r"^(?:ENTRY )?%(\S+) [^\n]*\{\n(.*?)^\}", hlo, re.MULTILINE | re.DOTALL))
-    never = set()
-    for false, _ in re.findall(r"branch_computations=\{%(\S+), %(\S+)\}", hlo):
-        never.add(false)
-    for false in re.findall(r"false_computation=%([^\s,]+)", hlo):
-        never.add(false)
+    never = {false for false, _ in re.findall(r"branch_computations=\{%(\S+), %(\S+)\}", hlo)}
+    never |= set(re.findall(r"false_computation=%([^\s,]+)", hlo))
     return "\n".join(body for name, body in computations.items() if name not in never)
