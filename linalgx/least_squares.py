@@ -81,7 +81,7 @@ def pinv(
         raise ValueError("linalgx.pinv: rtol and rcond are the same, but both came")
     A = hermitian_part(square_matrix("pinv", a=a)) if hermitian else matrix("pinv", a=a)
     relative = real_tolerance("pinv", A, rtol=rtol) if rcond is None else real_tolerance("pinv", A, rcond=rcond)
-    A_1, factors, _ = _factored(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
+    A_1, factors, _, _ = _factored(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
     report("pinv", "", _info, A, factors[-1])
     F = pinv_p(A_1, *factors)
     return hermitian_part(F) if hermitian else F
@@ -139,7 +139,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     relative = real_tolerance("lstsq", A, rcond=rcond)
     if relative is not None:
         relative = jnp.where(relative < 0, jnp.finfo(relative.dtype).eps, relative)
-    A_1, (U, tau, f, W), rank = _factored(A, None, relative)
+    A_1, (U, tau, f, W), rank, S = _factored(A, None, relative)
     report("lstsq", "", _info, A, W)
     A_1, U, tau, f, W, A_b, B = broadcast_batches(
         "lstsq", a_1=A_1, U=U, tau=tau[..., None], f=f[..., None], W=W, a=A, b=B
@@ -147,7 +147,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     X = pinv_apply_p(A_1, U, tau[..., 0], f[..., 0], W, B, adjoint=False)
     R = B - A_b @ X
     residuals = jnp.sum(jnp.real(R) ** 2 + jnp.imag(R) ** 2, axis=-2)
-    S = svdvals_p(after(X, A))
+    S = svdvals_p(after(X, A)) if S is None else S
     return LstsqResult(X[..., 0] if is_vector else X, residuals, rank, S)
 
 
@@ -161,21 +161,21 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
 
 def _factored(
     A: jax.Array, atol: jax.Array | None, rtol: jax.Array | None, hermitian: bool = False
-) -> tuple[jax.Array, Factors, jax.Array]:
-    """The part of A above the tolerance, the factors of its pseudoinverse, and its rank."""
+) -> tuple[jax.Array, Factors, jax.Array, jax.Array | None]:
+    """The part of A above the tolerance, the factors of its pseudoinverse, its rank, and S where it was computed."""
     given = atol is not None or rtol is not None
     if not given and not hermitian and max(A.shape[-2:]) > SMALL:
         *factors, rank = inverse_factors_p(stop_gradient(A))
-        return A, tuple(factors), rank
+        return A, tuple(factors), rank, None
     if given:
         atol, rtol = rank_tolerances(A.shape, jnp.finfo(A.dtype).dtype, stop_gradient(atol), stop_gradient(rtol))
         A_1, U, S, Vh = truncation_p(A, atol, rtol, hermitian=hermitian)
     else:
         # what falls below the default tolerance is zero, but for rounding errors
         A_1, (U, S, Vh) = A, _svd(A, hermitian)
-    U, S, Vh = stop_gradient((H(Vh), S, H(U)) if _is_wide(A) else (U, S, Vh))
-    *factors, rank = _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape, atol, rtol))
-    return A_1, tuple(factors), rank
+    left, values, right = stop_gradient((H(Vh), S, H(U)) if _is_wide(A) else (U, S, Vh))
+    *factors, rank = _factors_from_svd(left, values, right, kept_singular_values(values, A.shape, atol, rtol))
+    return A_1, tuple(factors), rank, S
 
 
 def _info(A: jax.Array, W: jax.Array) -> jax.Array:
@@ -188,6 +188,7 @@ def _svd(A: jax.Array, hermitian: bool) -> tuple[jax.Array, jax.Array, jax.Array
 
 
 def _factors_from_svd(U: jax.Array, S: jax.Array, Vh: jax.Array, kept: jax.Array) -> list[jax.Array]:
+    """The factors, with nothing that matters in the place of tau, and the rank."""
     f = jnp.where(kept, 1 / jnp.where(kept, S, 1), 0)
     return [U, f.astype(U.dtype), f, Vh, jnp.sum(kept, axis=-1)]
 
