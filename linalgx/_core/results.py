@@ -10,8 +10,8 @@ from jax.export import register_namedtuple_serialization
 Result = TypeVar("Result", bound=type)
 
 
-def _one_field_a_line(result: Result) -> Result:
-    """Print the result with each field on a line of its own, and the rows of its arrays under one another."""
+def _result(result: Result) -> Result:
+    """Print each field on a line of its own, the rows of its arrays under one another; export under a name of ours."""
 
     def show(self: Any) -> str:
         fields = zip(self._fields, map(repr, self), strict=True)
@@ -19,10 +19,11 @@ def _one_field_a_line(result: Result) -> Result:
         return f"{type(self).__name__}(\n" + ",\n".join(lines) + "\n)"
 
     result.__repr__ = show  # type: ignore[method-assign,assignment]
+    register_namedtuple_serialization(result, serialized_name=f"linalgx.{result.__name__}")
     return result
 
 
-@_one_field_a_line
+@_result
 class CholeskyExResult(NamedTuple):
     """Result of :func:`linalgx.cholesky_ex`."""
 
@@ -30,7 +31,7 @@ class CholeskyExResult(NamedTuple):
     info: Array
 
 
-@_one_field_a_line
+@_result
 class QRResult(NamedTuple):
     """Result of :func:`linalgx.qr`."""
 
@@ -38,7 +39,7 @@ class QRResult(NamedTuple):
     R: Array
 
 
-@_one_field_a_line
+@_result
 class GeqrfResult(NamedTuple):
     """Result of :func:`linalgx.geqrf`: Householder vectors below the diagonal of ``a``, R on and above it."""
 
@@ -46,7 +47,7 @@ class GeqrfResult(NamedTuple):
     tau: Array
 
 
-@_one_field_a_line
+@_result
 class LUResult(NamedTuple):
     """Result of :func:`linalgx.lu` and :func:`linalgx.lu_unpack`."""
 
@@ -55,7 +56,7 @@ class LUResult(NamedTuple):
     U: Array
 
 
-@_one_field_a_line
+@_result
 class LUFactorResult(NamedTuple):
     """Result of :func:`linalgx.lu_factor`."""
 
@@ -63,7 +64,7 @@ class LUFactorResult(NamedTuple):
     pivots: Array
 
 
-@_one_field_a_line
+@_result
 class LUFactorExResult(NamedTuple):
     """Result of :func:`linalgx.lu_factor_ex`."""
 
@@ -72,7 +73,7 @@ class LUFactorExResult(NamedTuple):
     info: Array
 
 
-@_one_field_a_line
+@_result
 class LDLFactorResult(NamedTuple):
     """Result of :func:`linalgx.ldl_factor`."""
 
@@ -80,7 +81,7 @@ class LDLFactorResult(NamedTuple):
     pivots: Array
 
 
-@_one_field_a_line
+@_result
 class LDLFactorExResult(NamedTuple):
     """Result of :func:`linalgx.ldl_factor_ex`."""
 
@@ -89,7 +90,7 @@ class LDLFactorExResult(NamedTuple):
     info: Array
 
 
-@_one_field_a_line
+@_result
 class EigResult(NamedTuple):
     """Result of :func:`linalgx.eig`."""
 
@@ -97,7 +98,7 @@ class EigResult(NamedTuple):
     eigenvectors: Array
 
 
-@_one_field_a_line
+@_result
 class EighResult(NamedTuple):
     """Result of :func:`linalgx.eigh`."""
 
@@ -105,7 +106,7 @@ class EighResult(NamedTuple):
     eigenvectors: Array
 
 
-@_one_field_a_line
+@_result
 class SVDResult(NamedTuple):
     """Result of :func:`linalgx.svd`."""
 
@@ -114,7 +115,7 @@ class SVDResult(NamedTuple):
     Vh: Array
 
 
-@_one_field_a_line
+@_result
 class SlogdetResult(NamedTuple):
     """Result of :func:`linalgx.slogdet`."""
 
@@ -122,7 +123,7 @@ class SlogdetResult(NamedTuple):
     logabsdet: Array
 
 
-@_one_field_a_line
+@_result
 class LstsqResult(NamedTuple):
     """Result of :func:`linalgx.lstsq`."""
 
@@ -132,7 +133,7 @@ class LstsqResult(NamedTuple):
     singular_values: Array
 
 
-@_one_field_a_line
+@_result
 class SolveExResult(NamedTuple):
     """Result of :func:`linalgx.solve_ex`."""
 
@@ -140,30 +141,9 @@ class SolveExResult(NamedTuple):
     info: Array
 
 
-@_one_field_a_line
+@_result
 class InvExResult(NamedTuple):
     """Result of :func:`linalgx.inv_ex`."""
 
     inverse: Array
     info: Array
-
-
-for _result in (
-    CholeskyExResult,
-    QRResult,
-    GeqrfResult,
-    LUResult,
-    LUFactorResult,
-    LUFactorExResult,
-    LDLFactorResult,
-    LDLFactorExResult,
-    EigResult,
-    EighResult,
-    SVDResult,
-    SlogdetResult,
-    LstsqResult,
-    SolveExResult,
-    InvExResult,
-):
-    # a program that returns one can be exported under this name
-    register_namedtuple_serialization(_result, serialized_name=f"linalgx.{_result.__name__}")
