@@ -44,7 +44,7 @@ def det(a: ArrayLike) -> jax.Array:
     Returns:
         The determinant, shape (...), in the promoted dtype of a; 1 for n = 0. It is infinite or zero only if the
         determinant itself is out of the range of the dtype: :func:`slogdet` has no such limit. Of two rows it is NaN
-        where both products are out of the range.
+        where both products, or parts of a complex one, are out of the range.
 
     Raises:
         ValueError: if the last two axes of a differ.
