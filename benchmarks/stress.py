@@ -46,7 +46,7 @@ GRADIENTS: dict[str, Callable[..., Any]] = {
 class Stress:
     """The calls of one program; LAPACK runs at every order."""
 
-    library: str
+    package: str
     program: str
     n: int
     batch: int
@@ -59,7 +59,7 @@ class Stress:
         rng = np.random.default_rng(0)
         A = jnp.asarray(rng.standard_normal((self.batch, self.n, self.n)) + self.n * np.eye(self.n))
         b = jnp.asarray(rng.standard_normal((self.batch, self.n, 1)))
-        module = linalgx if self.library == "linalgx" else jnp.linalg
+        module = linalgx if self.package == "linalgx" else jnp.linalg
         with prefer("lapack"):
             program = jax.jit(jax.grad(_sum(GRADIENTS[self.program], module), argnums=(0, 1)))
             for i in range(self.calls):
@@ -95,5 +95,5 @@ def main(options: argparse.Namespace) -> None:
 def run_one(task: Stress, worker: Worker) -> dict[str, Any]:
     """The row of one program: whether all calls came back, or which did not."""
     _, failed = worker.run(task)
-    row = {"library": task.library, "program": task.program, "n": task.n, "batch": task.batch}
+    row = {"package": task.package, "program": task.program, "n": task.n, "batch": task.batch}
     return row | {"outcome": ", ".join(f"{call} {what}" for call, what in failed.items()) or "all came back"}

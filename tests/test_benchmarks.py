@@ -298,10 +298,10 @@ def test_general_from_end_to_end(tmp_path, capsys, monkeypatch):
 def test_stress_tells_what_hung():
     class Hung:
         def run(self, task):
-            return None, {"call 3": "hangs"} if task.library == "jnp" else {}
+            return None, {"call 3": "hangs"} if task.package == "jnp" else {}
 
     row = stress.run_one(stress.Stress("jnp", "solve", 4, 10, 5), Hung())
-    assert row == {"library": "jnp", "program": "solve", "n": 4, "batch": 10, "outcome": "call 3 hangs"}
+    assert row == {"package": "jnp", "program": "solve", "n": 4, "batch": 10, "outcome": "call 3 hangs"}
     assert stress.run_one(stress.Stress("linalgx", "solve", 4, 10, 5), Hung())["outcome"] == "all came back"
 
 
