@@ -43,8 +43,7 @@ def det(a: ArrayLike) -> jax.Array:
 
     Returns:
         The determinant, shape (...), in the promoted dtype of a; 1 for n = 0. It is infinite or zero only if the
-        determinant itself is out of the range of the dtype: :func:`slogdet` has no such limit. Of two rows it is NaN
-        where both products, or parts of a complex one, are out of the range.
+        determinant itself is out of the range of the dtype: :func:`slogdet` has no such limit.
 
     Raises:
         ValueError: if the last two axes of a differ.
@@ -71,7 +70,6 @@ def det(a: ArrayLike) -> jax.Array:
     A = square_matrix("det", a=a)
     if A.shape[-1] > 3:
         return det_p(A)
-    # of two rows no product is lost without a trace: what is too large gives NaN, what is too small could not be seen
     return _expanded(A) if A.shape[-1] <= 2 else _expanded_within_range(A)
 
 
@@ -196,12 +194,32 @@ def _by_exponents(A: jax.Array) -> jax.Array:
     return delta
 
 
-def _times(x: jax.Array, s: jax.Array) -> jax.Array:
+def _times(x: jax.Array, s: jax.Array | float) -> jax.Array:
     """X times a real number, by parts: an infinite one would make the product of complex numbers NaN."""
     return lax.complex(jnp.real(x) * s, jnp.imag(x) * s) if jnp.iscomplexobj(x) else x * s
 
 
-@composite(rank=2)
+def _of_two_rows(each: Callable[..., Any], A: jax.Array) -> jax.Array:
+    """The cofactor expansion, where it is finite: of two rows no product is too small to be seen, but may overflow."""
+
+    def value(A: jax.Array) -> jax.Array:
+        delta, limits = _by_cofactors(A), jnp.finfo(A.dtype)
+        if A.shape[-1] < 2:
+            return delta
+        unit, largest = 2.0 ** (limits.maxexp // 2 + 2), float(limits.max)
+        scaled = _times(_by_cofactors(A * (1 / unit)), unit)
+        # a bound between the two steps: XLA would multiply the units first
+        bounded = lax.complex(*_parts(scaled, largest)) if jnp.iscomplexobj(A) else jnp.clip(scaled, -largest, largest)
+        return jnp.where(jnp.isfinite(delta), delta, _times(bounded, unit))
+
+    return each(value)(A)
+
+
+def _parts(x: jax.Array, largest: float) -> tuple[jax.Array, jax.Array]:
+    return jnp.clip(jnp.real(x), -largest, largest), jnp.clip(jnp.imag(x), -largest, largest)
+
+
+@composite(rank=2, evaluate=_of_two_rows)
 def _expanded(A: jax.Array) -> jax.Array:
     return _by_cofactors(A)
 
