@@ -16,6 +16,13 @@ def _quick_compilation(request: pytest.FixtureRequest):
     jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Compiled programs take some ten memory maps each; a process may have 65530 of them (Linux), and dies of one more."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded by the name of the test: the same numbers in every run and in every order."""
