@@ -18,7 +18,7 @@ def _quick_compilation(request: pytest.FixtureRequest):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
-    """Compiled programs take some ten memory maps each; a process may have 65530 of them (Linux), and dies of one more."""
+    """Each compiled program takes some ten memory maps, and a process dies of its 65531st (Linux)."""
     yield
     jax.clear_caches()
 

@@ -187,3 +187,15 @@ def test_abstract_evaluation(case: Case, rng) -> None:
     args = _arrays(case, rng)
     shapes = jax.eval_shape(case, *args)
     jax.tree.map(lambda x, y: np.testing.assert_equal((x.shape, x.dtype), (y.shape, y.dtype)), shapes, case(*args))
+
+
+DEBUGGED = [case for case in FIRST_DIFFERENTIABLE if case.function in ("cholesky", "eigh", "solve", "vector_norm")]
+
+
+@pytest.mark.parametrize("case", DEBUGGED, ids=str)
+def test_with_jit_disabled(case: Case, rng) -> None:
+    args = _arrays(case, rng)
+    f, x = _scalar(case, args)
+    expected = jax.value_and_grad(f)(x)
+    with jax.disable_jit():
+        _close(case, jax.value_and_grad(f)(x), expected)

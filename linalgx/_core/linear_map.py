@@ -14,11 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
 from linalgx._core.loops import materialise
+from linalgx._core.primitive import new_primitive
 
 Sides = Sequence[jax.Array | None]
 
@@ -129,12 +129,11 @@ def is_small_problem(args: Sequence[Any], axes: Sequence[int | None]) -> bool:
     return is_small([[n for i, n in enumerate(x.shape) if i != axis] for x, axis in zip(args, axes, strict=True)])
 
 
-linear_map_p = Primitive("linear_map")
-linear_map_p.multiple_results = True
-
-
 def _run(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Array]:
     return linear_map(args[:num_residuals], args[num_residuals:])
+
+
+linear_map_p = new_primitive("linear_map", _run, multiple_results=True)
 
 
 def _lower(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Array]:
@@ -147,22 +146,6 @@ def _lower(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Ar
         return linear_map(args[:num_residuals], args[num_residuals:])
     residuals = [materialise(x) if x.ndim == 2 else x for x in args[:num_residuals]]
     return linear_map(residuals, [materialise(x) if x.ndim > 1 else x for x in args[num_residuals:]])
-
-
-@functools.lru_cache(maxsize=4096)
-def _compiled(linear_map: LinearMap, num_residuals: int) -> Callable[..., list[jax.Array]]:
-    return jax.jit(lambda *args: linear_map_p.bind(*args, linear_map=linear_map, num_residuals=num_residuals))
-
-
-@linear_map_p.def_impl
-def _evaluate(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Array]:
-    return _compiled(linear_map, num_residuals)(*args)
-
-
-@linear_map_p.def_abstract_eval
-def _abstract(*avals: Any, **params: Any) -> list[Any]:
-    # make_jaxpr and not eval_shape: it keeps shardings and the varying axes of shard_map
-    return list(jax.make_jaxpr(functools.partial(_run, **params))(*avals).out_avals)
 
 
 def _jvp(primals: Any, tangents: Any, *, linear_map: LinearMap, num_residuals: int) -> Any:

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
@@ -46,6 +45,7 @@ from linalgx._core.linear_map import (
     split_last,
 )
 from linalgx._core.loops import varying_alike
+from linalgx._core.primitive import new_primitive
 
 
 class Rules(NamedTuple):
@@ -111,10 +111,7 @@ class Operation:
         self.implementation = implementation
         self.small = small
         self.linear_in = linear_in
-        self.primitive = Primitive(f"linalgx_{name}")
-        self.primitive.multiple_results = True
-        self.primitive.def_impl(self._evaluate)
-        self.primitive.def_abstract_eval(self._abstract)
+        self.primitive = new_primitive(f"linalgx_{name}", self._run, multiple_results=True)
         for platform in (None, "cpu", "cuda"):
             lower = functools.partial(self._lower, platform)
             mlir.register_lowering(self.primitive, mlir.lower_fun(lower, multiple_results=True), platform=platform)
@@ -171,13 +168,6 @@ class Operation:
                     return _as_list(self.small.function(*args, **params))
         return self._run(*args, batch_last=batch_last, **params)
 
-    def _evaluate(self, *args: Any, **params: Hashable) -> list[jax.Array]:
-        return _compiled(self, tuple(params.items()))(*args)
-
-    def _abstract(self, *avals: Any, **params: Any) -> list[Any]:
-        # make_jaxpr and not eval_shape: it keeps shardings and the varying axes of shard_map
-        return list(jax.make_jaxpr(functools.partial(self._run, **params))(*avals).out_avals)
-
     def _batch(self, args: Any, axes: Any, *, batch_last: bool, **params: Hashable) -> Any:
         if batch_last:
             merged, size = merge_into_last(args, axes)
@@ -233,11 +223,6 @@ class Operation:
         living = [c for c in cotangents if type(c) is not ad.Zero]
         found = iter(apply(linear_map.transpose.restrict(alive), residuals, living) if living else ())
         return [next(found, None) if wanted else None for wanted in sought]
-
-
-@functools.lru_cache(maxsize=4096)
-def _compiled(operation: Operation, params: tuple[tuple[str, Hashable], ...]) -> Callable[..., list[jax.Array]]:
-    return jax.jit(lambda *args: operation.primitive.bind(*args, **dict(params)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
 from jax.interpreters import mlir
 from jax.lax import linalg as lax_linalg
 from jaxlib.lapack import prepare_lapack_call
 
 from linalgx._core.errors import nan_where
 from linalgx._core.matrix import T, diagonal
+from linalgx._core.primitive import new_primitive
 from linalgx._kernels.exponential import power_of_two
 from linalgx._kernels.interchanges import interchange
 
@@ -34,9 +34,7 @@ def _on_one_cpu(name: str, by_jax: Function, by_lapack: Function) -> Function:
 
     Of the custom calls in a program XLA shares out among devices those alone that JAX makes.
     """
-    primitive = Primitive(name)
-    primitive.def_impl(jax.jit(primitive.bind))
-    primitive.def_abstract_eval(lambda A: jax.make_jaxpr(by_jax)(A).out_avals[0])
+    primitive = new_primitive(name, by_jax, multiple_results=False)
 
     def lower(ctx: mlir.LoweringRuleContext, A: mlir.ir.Value) -> Any:
         devices = getattr(ctx.module_context.axis_context, "num_devices", None)

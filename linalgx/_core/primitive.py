@@ -1,0 +1,34 @@
+"""What all primitives of the package share: how they run outside of a program, and what they give."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+
+
+def new_primitive(name: str, function: Callable[..., Any], *, multiple_results: bool) -> Primitive:
+    """A primitive with the results of ``function``: outside of a program it runs as one of its own."""
+    primitive = Primitive(name)
+    primitive.multiple_results = multiple_results
+
+    @functools.lru_cache(maxsize=4096)
+    def program(params: tuple[tuple[str, Hashable], ...]) -> Callable[..., Any]:
+        return jax.jit(lambda *args: primitive.bind(*args, **dict(params)))
+
+    def evaluate(*args: Any, **params: Hashable) -> Any:
+        # as the primitives of JAX do: under jax.disable_jit, too, they are what is compiled
+        with jax.disable_jit(False):
+            return program(tuple(params.items()))(*args)
+
+    def abstract(*avals: Any, **params: Any) -> Any:
+        # make_jaxpr and not eval_shape: it keeps shardings and the varying axes of shard_map
+        out_avals = jax.make_jaxpr(functools.partial(function, **params))(*avals).out_avals
+        return list(out_avals) if multiple_results else out_avals[0]
+
+    primitive.def_impl(evaluate)
+    primitive.def_abstract_eval(abstract)
+    return primitive
