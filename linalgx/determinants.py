@@ -380,7 +380,7 @@ def _adjugate_derivative(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.
 
 
 # delta and adj are arguments because they are at hand; the derivative with respect to A is the whole one
-adjugate_derivative_p = Operation("adjugate_derivative", _adjugate_derivative, linear_in=(3,))
+adjugate_derivative_p = Operation("adjugate_derivative", _adjugate_derivative, linear_in=({3},))
 
 
 # Rules. D^3 det is symmetric as well; with Q(E, F) = D^2 adj(A)[E, F], at nonsingular A:

@@ -394,7 +394,7 @@ def _pinv_apply(
     )
 
 
-pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=(5,))
+pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=({5},))
 
 
 # Rules, from dF above, with R = B - A X, T = F^H X and F A = A^H F^H (for the adjoint, A stands for A^H, F for F^H):

@@ -296,7 +296,7 @@ def _solve(function: str, a: Any, b: Any, left: bool) -> tuple[jax.Array, jax.Ar
 solve_p = Operation(
     "solve",
     lambda A, LU, pivots, B, *, left, adjoint: lapack.lu_solve(LU, pivots, B, left=left, adjoint=adjoint),
-    linear_in=(3,),
+    linear_in=({3},),
     small=small_kernel("solve"),
 )
 

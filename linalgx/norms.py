@@ -358,7 +358,7 @@ def _divide(X: jax.Array, n: jax.Array) -> jax.Array:
 quotient_p = Operation(
     "quotient",
     lambda X, n, *, axis: _divide(X, n),
-    linear_in=(0,),
+    linear_in=({0},),
     small=SmallKernel(lambda X, n, *, axis: _divide(X, n), always, rank=None),
 )
 

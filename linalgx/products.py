@@ -458,7 +458,7 @@ def _product_with_vector(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Ar
 
 
 # leading axes stay in front: to move them costs more than the product
-matmul_p = Operation("matmul", jnp.matmul, small=small_kernel("matmul")._replace(rank=None))
+matmul_p = Operation("matmul", jnp.matmul, linear_in=({0}, {1}), small=small_kernel("matmul")._replace(rank=None))
 
 
 # Rules.  C = A B:   dC = dA B + A dB,   A_bar = C_bar B^H,   B_bar = A^H C_bar

@@ -75,7 +75,7 @@ def _solve(A: jax.Array, B: jax.Array, *, lower: bool, left: bool, unit_diagonal
     return lapack.solve_triangular(A, B, lower=lower, left=left, transpose=transpose, unit_diagonal=unit_diagonal)
 
 
-solve_triangular_p = Operation("solve_triangular", _solve, linear_in=(1,), small=small_kernel("solve_triangular"))
+solve_triangular_p = Operation("solve_triangular", _solve, linear_in=({1},), small=small_kernel("solve_triangular"))
 
 
 # Rules. With tri(.) the triangle that is read, for op(A) = A (and for A^H with (.)^H around dA and A_bar):

@@ -11,8 +11,10 @@ from jax import export
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import linalgx
 from tests.operations import CASES, FIRST_CASES
 from tests.operations.case import Case, assert_close, tolerance
+from tests.operations.inputs import general, positive_definite
 
 BATCHABLE = [case for case in CASES if case.batchable]
 FIRST_BATCHABLE = [case for case in FIRST_CASES if case.batchable]
@@ -199,3 +201,43 @@ def test_with_jit_disabled(case: Case, rng) -> None:
     expected = jax.value_and_grad(f)(x)
     with jax.disable_jit():
         _close(case, jax.value_and_grad(f)(x), expected)
+
+
+# functions of S (Hermitian, positive definite) and x, linear in x
+LINEAR = {
+    "matmul": lambda S, x: linalgx.matmul(S, x),
+    "matmul, left": lambda S, x: linalgx.matmul(x, S),
+    "matmul, vector": lambda S, x: linalgx.matmul(S, x[:, 0]),
+    "vector, matmul": lambda S, x: linalgx.matmul(x[0], S),
+    "vecdot": lambda S, x: linalgx.vecdot(S, x),
+    "multi_dot": lambda S, x: linalgx.multi_dot([S, x, S]),
+    "trace": lambda S, x: linalgx.trace(x),
+    "diagonal": lambda S, x: linalgx.diagonal(x, offset=1),
+    "matrix_transpose": lambda S, x: linalgx.matrix_transpose(x),
+    "solve": linalgx.solve,
+    "solve, vector": lambda S, x: linalgx.solve(S, x[:, 0]),
+    "solve, left": lambda S, x: linalgx.solve(S, x, left=False),
+    "solve_triangular": lambda S, x: linalgx.solve_triangular(S, x, upper=True),
+    "cholesky_solve": lambda S, x: linalgx.cholesky_solve(x, S),
+    "lu_solve": lambda S, x: linalgx.lu_solve(*linalgx.lu_factor(S), x),
+    "ldl_solve": lambda S, x: linalgx.ldl_solve(*linalgx.ldl_factor(S, hermitian=True), x, hermitian=True),
+    "lstsq": lambda S, x: linalgx.lstsq(S, x).solution,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_transpose(name: str, dtype: str, rng) -> None:
+    S, x = jnp.asarray(positive_definite(rng, dtype, 4)), jnp.asarray(general(rng, dtype, 4, 4))
+    f = functools.partial(LINEAR[name], S)
+    y = jnp.asarray(general(rng, dtype, *f(x).shape))
+    (pulled,) = jax.linear_transpose(f, x)(y)
+    np.testing.assert_allclose(jnp.sum(pulled * x), jnp.sum(y * f(x)), rtol=1e-11)
+    (mapped,) = jax.linear_transpose(jax.vmap(f), jnp.stack([x, x]))(jnp.stack([y, 2 * y]))
+    np.testing.assert_allclose(mapped, jnp.stack([pulled, 2 * pulled]), rtol=1e-11, atol=1e-11)
+
+
+def test_what_is_not_linear_has_no_transpose() -> None:
+    x = jnp.ones((3, 3))
+    with pytest.raises(ValueError, match="linalgx.matmul: not linear in its arguments"):
+        jax.linear_transpose(lambda x: linalgx.matmul(x, x), x)(x)

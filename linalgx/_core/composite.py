@@ -42,6 +42,7 @@ class _Composite(Operation):
         super().__init__(function.__name__, function, small=SmallKernel(self._kernel, always, rank))
         self.fwd, self.bwd, self.jvp = self._fwd, self._bwd, self._jvp
         ad.primitive_jvps[self.primitive] = self._differentiate
+        ad.primitive_transposes[self.primitive] = self._transpose
 
     def _kernel(self, *args: jax.Array, **params: Hashable) -> jax.Array:
         return self._value(batch_minor, *args, **params)
@@ -59,6 +60,18 @@ class _Composite(Operation):
         if batch_last or is_small_problem(args, axes):
             return super()._batch(args, axes, batch_last=batch_last, **params)
         return jax.vmap(functools.partial(self._run, batch_last=False, **params), axes)(*args), [0]
+
+    def _transpose(self, cotangents: Any, *args: Any, **params: Any) -> Any:
+        unknown = [i for i, x in enumerate(args) if ad.is_undefined_primal(x)]
+        if type(cotangents[0]) is ad.Zero:
+            return [None] * len(args)
+
+        def function(*values: jax.Array) -> jax.Array:
+            known = dict(zip(unknown, values, strict=True))
+            return self._run(*(known.get(i, x) for i, x in enumerate(args)), **params)[0]
+
+        found = jax.linear_transpose(function, *(args[i].aval for i in unknown))(cotangents[0])
+        return [dict(zip(unknown, found, strict=True)).get(i) for i in range(len(args))]
 
     def _fwd(self, *args: jax.Array, **params: Hashable) -> Any:
         return self(*args, **params), args

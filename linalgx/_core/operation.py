@@ -94,7 +94,8 @@ class Operation:
     Args:
         name: the name of the primitive, and its key in :data:`RULES`.
         implementation: takes arrays with the same leading batch axes, and static parameters by keyword.
-        linear_in: positions of the arguments in which the operation is linear, for :func:`jax.linear_transpose`.
+        linear_in: the sets of arguments (their positions) in which the operation is linear while the others are
+            fixed, for :func:`jax.linear_transpose`.
         small: a kernel for many small problems. With it, a batch of small problems is one axis, the last, of all
             arrays that the primitive takes and gives (its parameter ``batch_last`` is set), and stays there from one
             operation to the next. Whether the kernel runs is decided when the program is lowered.
@@ -104,7 +105,7 @@ class Operation:
         self,
         name: str,
         implementation: Callable[..., Any],
-        linear_in: tuple[int, ...] = (),
+        linear_in: tuple[set[int], ...] = (),
         small: SmallKernel | None = None,
     ):
         self.name = name
@@ -210,7 +211,7 @@ class Operation:
     def _transpose(self, cotangents: Any, *args: Any, **params: Any) -> Any:
         sought = [ad.is_undefined_primal(x) for x in args]
         unknown = [i for i, wanted in enumerate(sought) if wanted]
-        if not set(unknown) <= set(self.linear_in):
+        if not any(positions.issuperset(unknown) for positions in self.linear_in):
             raise ValueError(
                 f"linalgx.{self.name}: not linear in its arguments {unknown}, so it has no transpose there"
             )

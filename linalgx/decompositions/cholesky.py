@@ -272,7 +272,7 @@ def _cholesky_solve(L: jax.Array, B: jax.Array) -> jax.Array:
     return lapack.solve_triangular(L, Y, lower=True, transpose="H")
 
 
-cholesky_solve_p = Operation("cholesky_solve", _cholesky_solve, linear_in=(1,), small=small_kernel("cholesky_solve"))
+cholesky_solve_p = Operation("cholesky_solve", _cholesky_solve, linear_in=({1},), small=small_kernel("cholesky_solve"))
 
 
 # Rules. With A = L L^H, dA = dL L^H + L dL^H, and the steps L Y = B, L^H X = Y and L Y_bar = X_bar, L^H B_bar = Y_bar,

@@ -210,7 +210,7 @@ householder_product_p.defjvp(
 
 # --- Q C, Q^H C, C Q or C Q^H with the square Q
 
-ormqr_p = Operation("ormqr", lapack.ormqr, linear_in=(2,))
+ormqr_p = Operation("ormqr", lapack.ormqr, linear_in=({2},))
 
 
 # Rules, for X = C - V T (V^H C); Q^H has T^H for T, and C Q = (Q^H C^H)^H. With Y = V^H C and Z = V^H X_bar,

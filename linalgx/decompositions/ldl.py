@@ -259,7 +259,7 @@ def _ldl_solve(LD: jax.Array, pivots: jax.Array, B: jax.Array, *, hermitian: boo
     return _take_rows(X, f.inverse)
 
 
-ldl_solve_p = Operation("ldl_solve", _ldl_solve, linear_in=(2,))
+ldl_solve_p = Operation("ldl_solve", _ldl_solve, linear_in=({2},))
 
 
 # Rules. With A = P^T L D L^* P, x = P X, z = L^* x, y = P B_bar:
