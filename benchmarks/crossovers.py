@@ -45,7 +45,7 @@ GAIN, CALLS = 1.1, 1000
 """How much faster the batch-minor kernel must be, and the calls within which its compile time must be paid back."""
 
 Row = dict[str, Any]
-Smallest = tuple[int | None, ...]
+Smallest = dict[int, int | None]
 Table = dict[str, dict[str, Smallest]]
 
 
@@ -286,23 +286,14 @@ def _is_lost(rows: Sequence[Row], case: Case) -> bool:
 
 def merged(old: Mapping[str, Table], platform: str, rows: Iterable[Row]) -> dict[str, Table]:
     """The tables of all platforms: what was measured now replaces what was there, all else stays."""
-    kept = old.get(platform, {}).items()
-    mine = {name: {dtype: _entries(smallest) for dtype, smallest in dtypes.items()} for name, dtypes in kept}
+    mine = {
+        name: {dtype: dict(smallest) for dtype, smallest in dtypes.items()}
+        for name, dtypes in old.get(platform, {}).items()
+    }
     for row in rows:
         if not row["gradient"]:
             mine.setdefault(row["operation"], {}).setdefault(row["dtype"], {})[row["n"]] = row["smallest batch"]
-    new = {name: {dtype: _filled(entries) for dtype, entries in dtypes.items()} for name, dtypes in mine.items()}
-    return {**old, platform: new}
-
-
-def _entries(smallest: Smallest) -> dict[int, int | None]:
-    return dict(enumerate(smallest, 1))
-
-
-def _filled(entries: Mapping[int, int | None]) -> Smallest:
-    """An entry for every n up to the largest: an n that is missing has that of the next larger n, which is stricter."""
-    known = sorted(entries)
-    return tuple(entries[next(m for m in known if m >= n)] for n in range(1, known[-1] + 1))
+    return {**old, platform: mine}
 
 
 def read(path: pathlib.Path) -> tuple[dict[str, Table], dict[str, str]]:
@@ -315,7 +306,8 @@ def read(path: pathlib.Path) -> tuple[dict[str, Table], dict[str, str]]:
 
 HEAD = '''"""The smallest batch for which a batch-minor kernel is used. Written by ``python -m benchmarks crossovers``.
 
-``SMALLEST_BATCH[platform][operation][dtype][n - 1]``, where n is the longest axis of a matrix; None: never.
+``SMALLEST_BATCH[platform][operation][dtype][n]``, where n is the longest axis of a matrix; None: never. An n that is
+missing was not measured, and is as the next larger one, which is stricter.
 A platform that is not listed was not measured, and uses LAPACK's or cuSOLVER's kernel.
 
 The rule: from that batch on the kernel is at least {percent} % faster than the other, and what it takes longer to
@@ -330,7 +322,7 @@ Measured on:
 
 from __future__ import annotations
 
-SMALLEST_BATCH: dict[str, dict[str, dict[str, tuple[int | None, ...]]]] = {{
+SMALLEST_BATCH: dict[str, dict[str, dict[str, dict[int, int | None]]]] = {{
 {body}
 }}
 '''
@@ -356,7 +348,7 @@ def _block(platform: str, table: Table) -> str:
     for operation in _ordered(table, OPERATIONS):
         lines += [f'        "{operation}": {{']
         for dtype in _ordered(table[operation], DTYPES):
-            lines += [f'            "{dtype}": {_tuple(table[operation][dtype])},']
+            lines += [f'            "{dtype}": {_entries(table[operation][dtype])},']
         lines += ["        },"]
     return "\n".join([f'    "{platform}": {{', *lines, "    },"]) if lines else f'    "{platform}": {{}},'
 
@@ -367,8 +359,8 @@ def _ordered(names: Iterable[str], order: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (place.get(name, len(place)), name))
 
 
-def _tuple(entries: Smallest) -> str:
-    return f"({entries[0]},)" if len(entries) == 1 else f"({', '.join(map(str, entries))})"
+def _entries(smallest: Smallest) -> str:
+    return "{" + ", ".join(f"{n}: {smallest[n]}" for n in sorted(smallest)) + "}"
 
 
 def platform_name() -> str:

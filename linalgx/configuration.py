@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from linalgx._core.batch_minor import SMALL
 from linalgx._kernels.crossovers import SMALLEST_BATCH
+from linalgx._kernels.select import smallest_batch
 
 
 def show_config() -> None:
@@ -42,11 +43,12 @@ def _kernels() -> list[str]:
     backend, dtype = jax.default_backend(), _default_dtype()
     if backend not in SMALLEST_BATCH:
         return [f"kernels on {backend}: not measured, so that none of the batch-minor kernels is selected"]
-    smallest = {name: by_dtype[dtype] for name, by_dtype in SMALLEST_BATCH[backend].items()}
+    orders = range(1, SMALL + 1)
+    smallest = {name: [smallest_batch(name, backend, n, dtype) for n in orders] for name in SMALLEST_BATCH[backend]}
     width = max(map(len, smallest))
     return [
         f"kernels on {backend}, {dtype}: the smallest batch for which the batch-minor kernel runs",
-        "n".ljust(width) + "".join(f"{n:8}" for n in range(1, SMALL + 1)),
+        "n".ljust(width) + "".join(f"{n:8}" for n in orders),
         *(name.ljust(width) + "".join(f"{batch or '-':>8}" for batch in row) for name, row in smallest.items()),
     ]
 

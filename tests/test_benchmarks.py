@@ -22,6 +22,7 @@ from benchmarks.isolated import Limits, Worker
 from benchmarks.libraries import Missing, library
 from benchmarks.timing import Effort, Timing, compiled, geometric_mean, interleaved
 from linalgx._core.operation import RULES
+from linalgx._kernels import select
 
 PROJECT = pathlib.Path(__file__).parents[1] / "pyproject.toml"
 
@@ -378,15 +379,15 @@ def test_written_table_reads_back_and_keeps_other_platforms(tmp_path):
     path.write_text(crossovers.render(first, {"cuda": "NVIDIA card; jax 1"}))
     tables, machines = crossovers.read(path)
     assert (tables, machines) == (first, {"cuda": "NVIDIA card; jax 1"})
-    # what is measured replaces what was there, n = 3 is as n = 4, and the larger ones stay
+    # what is measured replaces what was there, and all else stays
     old = rows_of("svd", "float64", {n: 1000 for n in range(1, 9)}) + rows_of("det", "float32", {1: 10})
     new = rows_of("svd", "float64", {1: 10, 2: 10, 4: None})
     tables = crossovers.merged(crossovers.merged(tables, "cpu", old), "cpu", new)
     path.write_text(crossovers.render(tables, {**machines, "cpu": "a CPU, 2 cores; jax 2"}))
     read, machines = crossovers.read(path)
     assert read == tables
-    assert read["cpu"]["svd"]["float64"] == (10, 10, 1000, None, 1000, 1000, 1000, 1000)
-    assert read["cpu"]["det"]["float32"] == (10,)
+    assert read["cpu"]["svd"]["float64"] == {1: 10, 2: 10, 3: 1000, 4: None} | dict.fromkeys(range(5, 9), 1000)
+    assert read["cpu"]["det"]["float32"] == {1: 10}
     assert read["cuda"] == first["cuda"]
     assert machines == {"cpu": "a CPU, 2 cores; jax 2", "cuda": "NVIDIA card; jax 1"}
     # the same measurements give the same file, whatever their order
@@ -395,9 +396,12 @@ def test_written_table_reads_back_and_keeps_other_platforms(tmp_path):
     assert list(read["cpu"]) == ["det", "svd"]
 
 
-def test_missing_order_is_as_the_next_larger():
-    (table,) = crossovers.merged({}, "cpu", rows_of("det", "float32", {2: 10, 4: 100})).values()
-    assert table == {"det": {"float32": (10, 10, 100, 100)}}
+def test_missing_order_is_as_the_next_larger(monkeypatch):
+    measured = rows_of("det", "float32", {2: 10, 4: None, 6: 100})
+    monkeypatch.setattr(select, "SMALLEST_BATCH", crossovers.merged({}, "cpu", measured))
+    found = [select.smallest_batch("det", "cpu", n, "float32") for n in range(1, 8)]
+    assert found == [10, 10, None, None, 100, 100, None]
+    assert select.smallest_batch("det", "cuda", 2, "float32") is None
 
 
 def test_written_table_is_as_ruff_formats_it(tmp_path):
@@ -425,13 +429,13 @@ def test_calls_run(operation):
 
 def test_crossovers_from_end_to_end(tmp_path, capsys):
     path = tmp_path / "crossovers.py"
-    path.write_text(crossovers.render({"cuda": {"svd": {"float32": (1,)}}}, {"cuda": "a card"}))
+    path.write_text(crossovers.render({"cuda": {"svd": {"float32": {1: 1}}}}, {"cuda": "a card"}))
     options = "--only solve_triangular --n 2 --dtype float32"
     main(["crossovers", *options.split(), "--table", str(path), "--out", str(tmp_path)])
     assert "smallest batch, by n" in capsys.readouterr().out
     tables, machines = crossovers.read(path)
-    assert len(tables["cpu"]["solve_triangular"]["float32"]) == 2
-    assert tables["cuda"] == {"svd": {"float32": (1,)}}
+    assert list(tables["cpu"]["solve_triangular"]["float32"]) == [2]
+    assert tables["cuda"] == {"svd": {"float32": {1: 1}}}
     assert report.processor() in machines["cpu"]
     (row,) = json.loads((tmp_path / "crossovers.json").read_text())["rows"]
     assert row["failed"] == {}

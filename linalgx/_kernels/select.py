@@ -27,12 +27,17 @@ def use_batch_minor(operation: str, platform: str | None, n: int, batch: Any, dt
     preferred = prefer.value
     if preferred is not None:
         return preferred == "batch_minor"
-    by_order = SMALLEST_BATCH.get(platform or "", {}).get(operation, {}).get(jnp.dtype(dtype).name, ())
-    smallest = by_order[n - 1] if n <= len(by_order) else None
+    smallest = smallest_batch(operation, platform, n, dtype)
     if smallest is None:
         return False
     # a symbolic batch (of an exported program) stands for a large one
     return not isinstance(batch, int) or batch >= smallest
+
+
+def smallest_batch(operation: str, platform: str | None, n: int, dtype: Any) -> int | None:
+    """What the table says of matrices whose longest axis is ``n``; None: the kernel never runs."""
+    by_order = SMALLEST_BATCH.get(platform or "", {}).get(operation, {}).get(jnp.dtype(dtype).name, {})
+    return by_order.get(min((measured for measured in by_order if measured >= n), default=0))
 
 
 def small_kernel(operation: str, kernel: Callable[..., Any] | None = None) -> SmallKernel:
