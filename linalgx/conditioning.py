@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import array, inexact_array, matrix, public, require_square
@@ -159,7 +158,7 @@ def _tolerance(name: str, value: ArrayLike | None, X: jax.Array) -> jax.Array | 
         raise TypeError(f"linalgx.matrix_rank: {name} must be real, but its dtype is {tolerance.dtype}")
     shape, batch = tolerance.shape, X.shape[:-2]
     try:
-        np.broadcast_shapes(shape, batch)
+        jax.lax.broadcast_shapes(shape, batch)
     except ValueError:
         raise ValueError(
             f"linalgx.matrix_rank: {name} must broadcast with the batch axes {batch}, but its shape is {shape}"

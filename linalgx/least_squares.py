@@ -19,7 +19,15 @@ from linalgx._core.arguments import tolerance as real_tolerance
 from linalgx._core.batch_minor import SMALL
 from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.loops import varying_alike
-from linalgx._core.matrix import H, after, hermitian_part, identity, kept_singular_values, rank_tolerances
+from linalgx._core.matrix import (
+    H,
+    after,
+    hermitian_part,
+    identity,
+    kept_singular_values,
+    rank_tolerances,
+    squared_modulus,
+)
 from linalgx._core.operation import Operation
 from linalgx._core.results import LstsqResult
 from linalgx._kernels import lapack
@@ -146,7 +154,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     )
     X = pinv_apply_p(A_1, U, tau[..., 0], f[..., 0], W, B, adjoint=False)
     R = B - A_b @ X
-    residuals = jnp.sum(jnp.real(R) ** 2 + jnp.imag(R) ** 2, axis=-2)
+    residuals = jnp.sum(squared_modulus(R), axis=-2)
     S = svdvals_p(after(X, A)) if S is None else S
     return LstsqResult(X[..., 0] if is_vector else X, residuals, rank, S)
 
@@ -226,7 +234,7 @@ inverse_factors_p = Operation("inverse_factors", _inverse_factors)
 def _norm_bound(X: jax.Array) -> jax.Array:
     """|X^H X|_F^(1/2): not below the largest singular value of an n x n matrix, and at most n^(1/4) times it."""
     G = H(X) @ X
-    return jnp.sqrt(jnp.sqrt(jnp.sum(jnp.real(G) ** 2 + jnp.imag(G) ** 2, axis=(-2, -1))))
+    return jnp.sqrt(jnp.sqrt(jnp.sum(squared_modulus(G), axis=(-2, -1))))
 
 
 def _solve(R: jax.Array, Y: jax.Array, adjoint: bool = False) -> jax.Array:

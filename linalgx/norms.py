@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from linalgx._core.arguments import inexact_array, normalize_axes, public, require_matrix
 from linalgx._core.batch_minor import SMALL, fold
 from linalgx._core.errors import info_of_spectrum, report
+from linalgx._core.matrix import squared_modulus
 from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx.decompositions.svd import svdvals_p
 
@@ -263,7 +264,7 @@ def _is_precise(power_sum: jax.Array, ord: float, terms: int) -> jax.Array:
 
 def _power_sum(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if ord == 2:
-        squares = jnp.square(X) if not jnp.iscomplexobj(X) else jnp.square(jnp.real(X)) + jnp.square(jnp.imag(X))
+        squares = squared_modulus(X)
         return _sum(squares, axis)
     return _sum(jnp.abs(X) ** (int(ord) if ord.is_integer() else ord), axis)
 

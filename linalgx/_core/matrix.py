@@ -92,6 +92,11 @@ def phases(X: jax.Array) -> jax.Array:
     return jnp.where(modulus == 0, 1, jnp.conj(total) / jnp.where(modulus == 0, 1, modulus).astype(X.dtype))
 
 
+def squared_modulus(x: jax.Array) -> jax.Array:
+    """|x|^2, smooth also at 0."""
+    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
+
+
 def normalise_phases(X: jax.Array) -> jax.Array:
     """The columns of ``X`` times their :func:`phases`."""
     return X * phases(X)

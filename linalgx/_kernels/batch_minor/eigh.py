@@ -16,6 +16,7 @@ from jax import lax
 
 from linalgx._core.batch_minor import fold
 from linalgx._core.loops import in_parts, materialise
+from linalgx._core.matrix import squared_modulus
 from linalgx._kernels.batch_minor import jacobi
 
 
@@ -96,7 +97,7 @@ def _cholesky(H: jax.Array) -> jax.Array:
 
 def _shift(H: jax.Array) -> jax.Array:
     """What makes H safely positive definite: a little more than the bound of Gershgorin's circles."""
-    moduli = jnp.sqrt(jacobi.square(H)) if jnp.iscomplexobj(H) else jnp.abs(H)
+    moduli = jnp.sqrt(squared_modulus(H)) if jnp.iscomplexobj(H) else jnp.abs(H)
     diagonal = jnp.stack([jnp.real(H[i, i]) for i in range(H.shape[0])])
     bound = fold(jnp.maximum, fold(jnp.add, moduli, (0,)) - jnp.abs(diagonal) - diagonal, (0,))
     bound = jnp.maximum(bound, 0)
@@ -116,7 +117,7 @@ def _small(A: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _rotated(a: jax.Array, d: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues and eigenvectors of [[a, conj(b)], [b, d]]."""
-    modulus = jnp.sqrt(jacobi.square(b)) if jnp.iscomplexobj(b) else jnp.abs(b)
+    modulus = jnp.sqrt(squared_modulus(b)) if jnp.iscomplexobj(b) else jnp.abs(b)
     phase = jnp.where(modulus == 0, 1, b / jnp.where(modulus == 0, 1, modulus).astype(b.dtype))
     diagonal = modulus == 0
     zeta = (d - a) / jnp.where(diagonal, 1, 2 * modulus)

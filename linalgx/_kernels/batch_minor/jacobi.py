@@ -146,9 +146,4 @@ def largest_exponent(dtype: Any) -> int:
 
 def squared_lengths(X: jax.Array) -> jax.Array:
     """The sum of |x|^2 over the rows (axis 1)."""
-    return fold(jnp.add, square(X), (1,))
-
-
-def square(x: jax.Array) -> jax.Array:
-    """|x|^2."""
-    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
+    return fold(jnp.add, matrix.squared_modulus(X), (1,))

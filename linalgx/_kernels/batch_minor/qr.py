@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from linalgx._core.loops import in_parts, materialise
+from linalgx._core.matrix import squared_modulus
 from linalgx._kernels.exponential import power_of_two
 
 
@@ -87,7 +88,7 @@ def _reflection(x: jax.Array, keep: Callable[[jax.Array], jax.Array]) -> tuple[j
     scale = keep(power_of_two(jnp.maximum(jnp.abs(real), rest)))
     x = x * (1 / scale)[None].astype(x.dtype)
     first, below = x[0], x[1:]
-    length = jnp.sqrt(functools.reduce(operator.add, map(_square, below), _square(first)))
+    length = jnp.sqrt(functools.reduce(operator.add, map(squared_modulus, below), squared_modulus(first)))
     beta = keep(jnp.where(rest == 0, jnp.real(first), -jnp.copysign(length, real)))
     tau = (beta.astype(x.dtype) - first) / jnp.where(rest == 0, 1, beta).astype(x.dtype)
     v = keep(below / jnp.where(rest == 0, 1, first - beta.astype(x.dtype))[None])
@@ -135,8 +136,3 @@ def _is_tiny(m: int, n: int) -> bool:
 def _largest_part(x: jax.Array) -> jax.Array:
     """max(|Re x|, |Im x|)."""
     return jnp.maximum(jnp.abs(jnp.real(x)), jnp.abs(jnp.imag(x)))
-
-
-def _square(x: jax.Array) -> jax.Array:
-    """|x|^2."""
-    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x

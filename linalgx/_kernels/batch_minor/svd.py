@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from linalgx._core.loops import in_parts, materialise
+from linalgx._core.matrix import squared_modulus
 from linalgx._kernels.batch_minor import jacobi
 
 
@@ -81,11 +82,11 @@ def _complete(U: jax.Array, missing: jax.Array) -> jax.Array:
     """
 
     def step(j: jax.Array, U: jax.Array) -> jax.Array:
-        inside = jnp.sum(jacobi.square(U), axis=0)
+        inside = jnp.sum(squared_modulus(U), axis=0)
         e = jax.nn.one_hot(jnp.argmin(inside, axis=0), U.shape[1], axis=0, dtype=U.dtype)
         for _ in range(2):
             e = e - jnp.sum(U * jnp.sum(jnp.conj(U) * e, axis=1, keepdims=True), axis=0)
-        e = e * (jacobi.phases(e[None])[0] / jnp.sqrt(jnp.sum(jacobi.square(e), axis=0)).astype(U.dtype))
+        e = e * (jacobi.phases(e[None])[0] / jnp.sqrt(jnp.sum(squared_modulus(e), axis=0)).astype(U.dtype))
         return U.at[j].set(jnp.where(missing[j], e, U[j]))
 
     return lax.fori_loop(0, U.shape[0], step, U)
