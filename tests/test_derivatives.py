@@ -55,11 +55,17 @@ def test_every_rule_is_tested() -> None:
 def test_bwd_is_the_transpose_of_jvp(name, inputs, params, dtype, rng) -> None:
     rules = RULES[name]
     args = [jnp.asarray(x) for x in inputs(rng, dtype)]
-    out, residuals = rules.fwd(*args, **params)
+    shapes = jax.eval_shape(lambda *args: _as_tuple(rules.fwd(*args, **params)[0]), *args)
     tangents = [_like(rng, x) if jnp.issubdtype(x.dtype, jnp.inexact) else None for x in args]
-    cotangents = [_like(rng, x) if jnp.issubdtype(x.dtype, jnp.inexact) else None for x in _as_tuple(out)]
-    pushed = _as_tuple(rules.jvp(residuals, *tangents, **params))
-    pulled = rules.bwd(residuals, cotangents[0] if len(cotangents) == 1 else tuple(cotangents), **params)
+    cotangents = tuple(_like(rng, x) if jnp.issubdtype(x.dtype, jnp.inexact) else None for x in shapes)
+
+    @jax.jit
+    def both_ways(args, tangents, cotangents):
+        _, residuals = rules.fwd(*args, **params)
+        pushed = _as_tuple(rules.jvp(residuals, *tangents, **params))
+        return pushed, rules.bwd(residuals, cotangents[0] if len(cotangents) == 1 else cotangents, **params)
+
+    pushed, pulled = both_ways(args, tangents, cotangents)
     pulled = [
         jnp.real(x) if x is not None and not jnp.iscomplexobj(t) else x for x, t in zip(pulled, tangents, strict=True)
     ]
