@@ -23,10 +23,10 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
 from linalgx._core.batch_minor import batch_minor
-from linalgx._core.composite import composite
 from linalgx._core.errors import nan_where, report
+from linalgx._core.loops import materialise
 from linalgx._core.matrix import H, diagonal, from_diagonal, identity
-from linalgx._core.operation import Operation
+from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx._core.results import SlogdetResult
 from linalgx._kernels import lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
@@ -68,9 +68,7 @@ def det(a: ArrayLike) -> jax.Array:
         Giles (2008), section 2.2.4; Magnus and Neudecker (2019), section 8.6.
     """
     A = square_matrix("det", a=a)
-    if A.shape[-1] > 3:
-        return det_p(A)
-    return _expanded(A) if A.shape[-1] <= 2 else _expanded_within_range(A)
+    return det_p(A) if A.shape[-1] > 3 else det_by_cofactors_p(A)
 
 
 @public("method")
@@ -148,23 +146,63 @@ def logdet(a: ArrayLike) -> jax.Array:
     return logabsdet * jnp.where(sign < 0, jnp.nan, jnp.ones_like(sign))
 
 
-def _within_range(each: Callable[..., Any], A: jax.Array) -> jax.Array:
-    """The cofactor expansion, or, where a product of it leaves the range of the dtype, what has no range."""
-    delta = each(_by_cofactors)(A)
-    precise = each(_is_precise)(A, delta)
+# --- Determinant of at most three rows: delta = sum_j A_0j C_0j, where C_ij are the cofactors
+
+
+def _cofactor(A: jax.Array, i: int, j: int) -> jax.Array:
+    n = A.shape[-1]
+
+    def a(k: int, l: int) -> jax.Array:
+        return A[..., (i + k) % n, (j + l) % n]
+
+    # counted from (i, j), cyclically: the signs of three rows then are all positive
+    if n == 3:
+        return a(1, 1) * a(2, 2) - a(1, 2) * a(2, 1)
+    return a(1, 1) if i == j else -a(1, 1)
+
+
+def _cofactors(A: jax.Array) -> jax.Array:
+    n = A.shape[-1]
+    if n <= 1:
+        return jnp.ones_like(A)
+    return jnp.stack([jnp.stack([_cofactor(A, i, j) for j in range(n)], axis=-1) for i in range(n)], axis=-2)
+
+
+def _expansion(A: jax.Array) -> jax.Array:
+    if A.shape[-1] <= 1:
+        return jnp.prod(diagonal(A), axis=-1)
+    return functools.reduce(jnp.add, (A[..., 0, j] * _cofactor(A, 0, j) for j in range(A.shape[-1])))
+
+
+def _det_by_cofactors(A: jax.Array) -> jax.Array:
+    return _of_three_rows(A, lambda function: function) if A.shape[-1] == 3 else _of_two_rows(A)
+
+
+def _small_det_by_cofactors(A: jax.Array) -> jax.Array:
+    """The same, with the batch last."""
+    return _of_three_rows(A, batch_minor) if A.shape[0] == 3 else batch_minor(_of_two_rows)(A)
+
+
+def _of_three_rows(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
+    """The expansion, or what has no range where a product leaves that of the dtype; ``each`` spreads over the batch."""
+
+    def marked(A: jax.Array) -> jax.Array:
+        delta = _expansion(A)
+        return jnp.where(_is_precise(A, delta), delta, jnp.nan)
+
+    # NaN says what is not precise: to know it A need not be read again
+    delta = materialise(each(marked)(A))
 
     def rescaled(A: jax.Array, delta: jax.Array) -> jax.Array:
-        return jnp.where(precise, delta, each(_by_exponents)(A))
+        return jnp.where(jnp.isnan(delta), each(_by_exponents)(A), delta)
 
-    return lax.cond(jnp.all(precise), lambda _, delta: delta, rescaled, A, delta)
+    return lax.cond(jnp.any(jnp.isnan(delta)), rescaled, lambda _, delta: delta, A, delta)
 
 
 def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:
     """Whether no product overflowed, and all that underflowed are too small to be seen in the determinant."""
     limits = jnp.finfo(A.dtype)
     modulus = jnp.abs(jnp.real(delta)) + jnp.abs(jnp.imag(delta))
-    if A.shape[-1] <= 1:
-        return jnp.ones_like(modulus, bool)
     factors = jnp.sum(jnp.abs(jnp.real(A[..., 0, :])) + jnp.abs(jnp.imag(A[..., 0, :])), axis=-1)
     return jnp.isfinite(modulus) & (modulus * float(limits.eps) > 8 * float(limits.tiny) * jnp.maximum(factors, 1))
 
@@ -199,49 +237,50 @@ def _times(x: jax.Array, s: jax.Array | float) -> jax.Array:
     return lax.complex(jnp.real(x) * s, jnp.imag(x) * s) if jnp.iscomplexobj(x) else x * s
 
 
-def _of_two_rows(each: Callable[..., Any], A: jax.Array) -> jax.Array:
-    """The cofactor expansion, where it is finite: of two rows no product is too small to be seen, but may overflow."""
-
-    def value(A: jax.Array) -> jax.Array:
-        delta, limits = _by_cofactors(A), jnp.finfo(A.dtype)
-        if A.shape[-1] < 2:
-            return delta
-        unit, largest = 2.0 ** (limits.maxexp // 2 + 2), float(limits.max)
-        scaled = _times(_by_cofactors(A * (1 / unit)), unit)
-        # a bound between the two steps: XLA would multiply the units first
-        bounded = lax.complex(*_parts(scaled, largest)) if jnp.iscomplexobj(A) else jnp.clip(scaled, -largest, largest)
-        return jnp.where(jnp.isfinite(delta), delta, _times(bounded, unit))
-
-    return each(value)(A)
+def _of_two_rows(A: jax.Array) -> jax.Array:
+    """The expansion where it is finite: of two rows no product is too small to be seen, but it may overflow."""
+    delta, limits = _expansion(A), jnp.finfo(A.dtype)
+    if A.shape[-1] < 2:
+        return delta
+    unit, largest = 2.0 ** (limits.maxexp // 2 + 2), float(limits.max)
+    scaled = _times(_expansion(A * (1 / unit)), unit)
+    # a bound between the two steps: XLA would multiply the units first
+    bounded = lax.complex(*_parts(scaled, largest)) if jnp.iscomplexobj(A) else jnp.clip(scaled, -largest, largest)
+    return jnp.where(jnp.isfinite(delta), delta, _times(bounded, unit))
 
 
 def _parts(x: jax.Array, largest: float) -> tuple[jax.Array, jax.Array]:
     return jnp.clip(jnp.real(x), -largest, largest), jnp.clip(jnp.imag(x), -largest, largest)
 
 
-@composite(rank=2, evaluate=_of_two_rows)
-def _expanded(A: jax.Array) -> jax.Array:
-    return _by_cofactors(A)
+det_by_cofactors_p = Operation(
+    "det_by_cofactors", _det_by_cofactors, small=SmallKernel(_small_det_by_cofactors, always)
+)
 
 
-@composite(rank=2, evaluate=_within_range)
-def _expanded_within_range(A: jax.Array) -> jax.Array:
-    return _by_cofactors(A)
+# Rules.
+#   forward   d delta = sum_ij C_ij dA_ij
+#   reverse   A_bar = delta_bar conj(C)
 
 
-def _by_cofactors(A: jax.Array) -> jax.Array:
-    """The determinant of a matrix with at most three rows, by the cofactors of the first."""
-    n = A.shape[-1]
-    if n <= 1:
-        return jnp.prod(diagonal(A), axis=-1)
-    a, b = A[..., 0, :], A[..., 1, :]
-    if n == 2:
-        return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-    c = A[..., 2, :]
-    minor_0 = b[..., 1] * c[..., 2] - b[..., 2] * c[..., 1]
-    minor_1 = b[..., 0] * c[..., 2] - b[..., 2] * c[..., 0]
-    minor_2 = b[..., 0] * c[..., 1] - b[..., 1] * c[..., 0]
-    return a[..., 0] * minor_0 - a[..., 1] * minor_1 + a[..., 2] * minor_2
+def _det_by_cofactors_fwd(A):
+    return det_by_cofactors_p(A), (A,)
+
+
+def _det_by_cofactors_bwd(residuals, delta_bar):
+    (A,) = residuals
+    return (delta_bar[..., None, None] * jnp.conj(_cofactors(A)),)
+
+
+def _det_by_cofactors_jvp(residuals, dA):
+    (A,) = residuals
+    return jnp.sum(_cofactors(A) * dA, axis=(-2, -1))
+
+
+det_by_cofactors_p.defvjp(_det_by_cofactors_fwd, _det_by_cofactors_bwd)
+det_by_cofactors_p.defjvp(
+    _det_by_cofactors_jvp, source="Magnus and Neudecker (2019), Matrix Differential Calculus, section 8.3"
+)
 
 
 # --- Determinant: delta = det A

@@ -148,9 +148,10 @@ def _closed(program: Any) -> core.ClosedJaxpr:
 
 def _work(name: str, values: list[_Value], params: dict[str, Any]) -> int:
     """The work of an entry of a result: that of the entries it is made of, and its own."""
-    work = sum(value.work for value in values if value.batched)
     if name in _VIEWS:
-        return work
+        # an entry is one of one of them
+        return max(value.work for value in values if value.batched)
+    work = sum(value.work for value in values if value.batched)
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         return math.prod(values[0].array.shape[i] for i in contracted) * (work + 2)
@@ -268,10 +269,10 @@ _FOLDS: dict[str, Callable[[Any, Any], Any]] = {
     "reduce_and": jnp.logical_and,
     "reduce_or": jnp.logical_or,
 }
-_VIEWS = {"transpose", "reshape", "broadcast_in_dim", "slice", "squeeze", "concatenate", "pad", "rev", "copy"}
+_VIEWS = {"transpose", "reshape", "broadcast_in_dim", "slice", "squeeze", "concatenate", "stack", "pad", "rev", "copy"}
 _RULES: dict[str, Callable[..., jax.Array]] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
-    **dict.fromkeys(("concatenate", "squeeze", "cumsum", "cumprod", "rev"), _same_axes),
+    **dict.fromkeys(("concatenate", "stack", "squeeze", "cumsum", "cumprod", "rev"), _same_axes),
     **dict.fromkeys(_FOLDS, _fold),
     "transpose": _transpose,
     "reshape": _reshape,

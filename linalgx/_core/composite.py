@@ -21,40 +21,30 @@ from linalgx._core.linear_map import is_small_problem
 from linalgx._core.operation import Operation, SmallKernel, always
 
 
-def composite(
-    rank: int | None = None, evaluate: Callable[..., jax.Array] | None = None
-) -> Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]:
+def composite(rank: int | None = None) -> Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]:
     """Make a primitive of a cheap function of arrays, with static parameters by keyword, that gives one array.
 
     Its value is computed again in its derivatives: it must not factor anything. With ``rank``, the number of axes of
     the first argument of one problem, all arguments have the same leading axes, and these are a batch, too.
-    ``evaluate(each, *args)``, if given, is how the value is found: it may decide for a whole batch, and ``each`` makes
-    of a function of one problem that of the batch.
     """
-    return lambda function: _Composite(function, rank, evaluate)
+    return lambda function: _Composite(function, rank)
 
 
 class _Composite(Operation):
     """An operation whose kernel and rules follow from its implementation."""
 
-    def __init__(self, function: Callable[..., jax.Array], rank: int | None, evaluate: Callable[..., jax.Array] | None):
-        self.evaluate = evaluate
+    def __init__(self, function: Callable[..., jax.Array], rank: int | None):
         super().__init__(function.__name__, function, small=SmallKernel(self._kernel, always, rank))
         self.fwd, self.bwd, self.jvp = self._fwd, self._bwd, self._jvp
         ad.primitive_jvps[self.primitive] = self._differentiate
         ad.primitive_transposes[self.primitive] = self._transpose
 
     def _kernel(self, *args: jax.Array, **params: Hashable) -> jax.Array:
-        return self._value(batch_minor, *args, **params)
+        return batch_minor(functools.partial(self.implementation, **params))(*args)
 
     def _run(self, *args: Any, batch_last: bool, **params: Hashable) -> list[jax.Array]:
-        each = functools.partial(jax.vmap, in_axes=-1, out_axes=-1) if batch_last else lambda function: function
-        return [self._value(each, *args, **params)]
-
-    def _value(self, each: Callable[..., Any], *args: jax.Array, **params: Hashable) -> jax.Array:
-        if self.evaluate is not None:
-            return self.evaluate(each, *args, **params)
-        return each(functools.partial(self.implementation, **params))(*args)
+        function = functools.partial(self.implementation, **params)
+        return [(jax.vmap(function, -1, -1) if batch_last else function)(*args)]
 
     def _batch(self, args: Any, axes: Any, *, batch_last: bool, **params: Hashable) -> Any:
         if batch_last or is_small_problem(args, axes):
