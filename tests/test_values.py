@@ -8,7 +8,17 @@ import pytest
 from tests.operations import CASES, FIRST_CASES
 from tests.operations.case import Case, assert_close, tolerance
 
-CASE_DTYPES = [pytest.param(case, dtype, id=f"{case}-{dtype}") for case in CASES for dtype in case.dtypes]
+# of each function one case in every dtype, of the others one real and one complex dtype in every run
+CASE_DTYPES = [
+    pytest.param(
+        case,
+        dtype,
+        id=f"{case}-{dtype}",
+        marks=() if case in FIRST_CASES or dtype in ("float64", "complex64") else pytest.mark.slow,
+    )
+    for case in CASES
+    for dtype in case.dtypes
+]
 
 
 def _size(args: tuple) -> int:

@@ -98,15 +98,32 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("name", INPUTS)
-@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
-@hypothesis.given(
+EVERY = hypothesis.given(
     n=st.integers(1, 8),
     batch=st.integers(0, 5),
     dtype=st.sampled_from(DTYPES),
     axis=st.sampled_from([0, 1, -1]),
 )
-def test_every_size_dtype_and_layout(name: str, n: int, batch: int, dtype: str, axis: int) -> None:
+few = hypothesis.settings(max_examples=3, deadline=None, derandomize=True)
+many = hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+@few
+@EVERY
+def test_sizes_dtypes_and_layouts(name: str, n: int, batch: int, dtype: str, axis: int) -> None:
+    _assert_agreement(name, n, batch, dtype, axis)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INPUTS)
+@many
+@EVERY
+def test_more_sizes_dtypes_and_layouts(name: str, n: int, batch: int, dtype: str, axis: int) -> None:
+    _assert_agreement(name, n, batch, dtype, axis)
+
+
+def _assert_agreement(name: str, n: int, batch: int, dtype: str, axis: int) -> None:
     generate, function = INPUTS[name]
     rng = np.random.default_rng(n + 10 * batch)
     shape = (n, n) if generate in (well_conditioned, general) else (n,)
