@@ -18,7 +18,7 @@ import pytest
 from jax import export
 
 import linalgx
-from linalgx._core import linear_map, operation
+from linalgx._core.primitive import _program as programs
 from tests.operations.case import assert_close, tolerance
 from tests.operations.inputs import hermitian, positive_definite, well_conditioned
 
@@ -58,8 +58,6 @@ def floating(function):
 
 # --- memory and caches
 
-CACHES = [operation._compiled, linear_map._compiled]
-
 
 def _work(i: int) -> None:
     """A call of each kind, of one of a few shapes."""
@@ -68,10 +66,6 @@ def _work(i: int) -> None:
     linalgx.cholesky(A)
     linalgx.solve(A, A)
     jax.vmap(linalgx.svd)(A)
-
-
-def _sizes() -> list[int]:
-    return [cache.cache_info().currsize for cache in CACHES]
 
 
 def _peak() -> int:
@@ -84,11 +78,11 @@ def test_calls_leave_nothing_behind(calls: int) -> None:
     for i in range(12):
         _work(i)
     gc.collect()
-    sizes, arrays, memory = _sizes(), len(jax.live_arrays()), _peak()
+    number, arrays, memory = programs.cache_info().currsize, len(jax.live_arrays()), _peak()
     for i in range(calls):
         _work(i)
     gc.collect()
-    assert _sizes() == sizes
+    assert programs.cache_info().currsize == number
     assert len(jax.live_arrays()) == arrays
     assert _peak() - memory < 2**25
 
@@ -100,11 +94,11 @@ def test_caches_do_not_grow_with_shapes(shapes: int) -> None:
         jax.eval_shape(jax.vmap(jax.grad(lambda A: jnp.sum(linalgx.svd(A).S) + linalgx.det(A))), A)
 
     trace(0)
-    sizes = _sizes()
+    number = programs.cache_info().currsize
     for i in range(1, shapes):
         trace(i)
     gc.collect()
-    assert _sizes() == sizes
+    assert programs.cache_info().currsize == number
     assert not any(isinstance(x, jax.core.Tracer) for x in gc.get_objects())
 
 

@@ -15,14 +15,10 @@ def new_primitive(name: str, function: Callable[..., Any], *, multiple_results: 
     primitive = Primitive(name)
     primitive.multiple_results = multiple_results
 
-    @functools.lru_cache(maxsize=4096)
-    def program(params: tuple[tuple[str, Hashable], ...]) -> Callable[..., Any]:
-        return jax.jit(lambda *args: primitive.bind(*args, **dict(params)))
-
     def evaluate(*args: Any, **params: Hashable) -> Any:
         # as the primitives of JAX do: under jax.disable_jit, too, they are what is compiled
         with jax.disable_jit(False):
-            return program(tuple(params.items()))(*args)
+            return _program(primitive, tuple(params.items()))(*args)
 
     def abstract(*avals: Any, **params: Any) -> Any:
         # make_jaxpr and not eval_shape: it keeps shardings and the varying axes of shard_map
@@ -32,3 +28,8 @@ def new_primitive(name: str, function: Callable[..., Any], *, multiple_results: 
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract)
     return primitive
+
+
+@functools.lru_cache(maxsize=4096)
+def _program(primitive: Primitive, params: tuple[tuple[str, Hashable], ...]) -> Callable[..., Any]:
+    return jax.jit(lambda *args: primitive.bind(*args, **dict(params)))
