@@ -10,12 +10,6 @@ adjugate).
 
 from __future__ import annotations
 
-import functools
-import itertools
-import math
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -24,13 +18,12 @@ from jax.typing import ArrayLike
 from linalgx._core.arguments import public, require_option, square_matrix
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.errors import nan_where, report
-from linalgx._core.loops import materialise
 from linalgx._core.matrix import H, diagonal, from_diagonal, identity
 from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx._core.results import SlogdetResult
-from linalgx._kernels import lapack
+from linalgx._kernels import cofactor_expansion, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
-from linalgx._kernels.exponential import exact_power
+from linalgx._kernels.cofactor_expansion import cofactor_matrix
 from linalgx._kernels.select import small_kernel
 
 
@@ -149,112 +142,8 @@ def logdet(a: ArrayLike) -> jax.Array:
 # --- Determinant of at most three rows: delta = sum_j A_0j C_0j, where C_ij are the cofactors
 
 
-def _cofactor(A: jax.Array, i: int, j: int) -> jax.Array:
-    n = A.shape[-1]
-
-    def a(k: int, l: int) -> jax.Array:
-        return A[..., (i + k) % n, (j + l) % n]
-
-    # counted from (i, j), cyclically: the signs of three rows then are all positive
-    if n == 3:
-        return a(1, 1) * a(2, 2) - a(1, 2) * a(2, 1)
-    return a(1, 1) if i == j else -a(1, 1)
-
-
-def _cofactors(A: jax.Array) -> jax.Array:
-    n = A.shape[-1]
-    if n <= 1:
-        return jnp.ones_like(A)
-    return jnp.stack([jnp.stack([_cofactor(A, i, j) for j in range(n)], axis=-1) for i in range(n)], axis=-2)
-
-
-def _expansion(A: jax.Array) -> jax.Array:
-    if A.shape[-1] <= 1:
-        return jnp.prod(diagonal(A), axis=-1)
-    return functools.reduce(jnp.add, (A[..., 0, j] * _cofactor(A, 0, j) for j in range(A.shape[-1])))
-
-
-def _det_by_cofactors(A: jax.Array) -> jax.Array:
-    return _of_three_rows(A, lambda function: function) if A.shape[-1] == 3 else _of_two_rows(A)
-
-
-def _small_det_by_cofactors(A: jax.Array) -> jax.Array:
-    """The same, with the batch last."""
-    return _of_three_rows(A, batch_minor) if A.shape[0] == 3 else batch_minor(_of_two_rows)(A)
-
-
-def _of_three_rows(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
-    """The expansion, or what has no range where a product leaves that of the dtype; ``each`` spreads over the batch."""
-
-    def marked(A: jax.Array) -> jax.Array:
-        delta = _expansion(A)
-        return jnp.where(_is_precise(A, delta), delta, jnp.nan)
-
-    # NaN says what is not precise: to know it A need not be read again
-    delta = materialise(each(marked)(A))
-
-    def rescaled(A: jax.Array, delta: jax.Array) -> jax.Array:
-        return jnp.where(jnp.isnan(delta), each(_by_exponents)(A), delta)
-
-    return lax.cond(jnp.any(jnp.isnan(delta)), rescaled, lambda _, delta: delta, A, delta)
-
-
-def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:
-    """Whether no product overflowed, and all that underflowed are too small to be seen in the determinant."""
-    limits = jnp.finfo(A.dtype)
-    modulus = jnp.abs(jnp.real(delta)) + jnp.abs(jnp.imag(delta))
-    factors = jnp.sum(jnp.abs(jnp.real(A[..., 0, :])) + jnp.abs(jnp.imag(A[..., 0, :])), axis=-1)
-    return jnp.isfinite(modulus) & (modulus * float(limits.eps) > 8 * float(limits.tiny) * jnp.maximum(factors, 1))
-
-
-def _by_exponents(A: jax.Array) -> jax.Array:
-    """The same as a sum over the permutations, with the exponents of its terms kept apart from their digits."""
-    n, limits = A.shape[-1], jnp.finfo(A.dtype)
-    exponent = jnp.frexp(jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A))))[1]
-    half = exponent // 2
-    digits = A * exact_power(-half, A.dtype).astype(A.dtype) * exact_power(half - exponent, A.dtype).astype(A.dtype)
-    exponent = jnp.where(digits == 0, -(2**16), exponent)
-    terms, exponents = [], []
-    for columns in itertools.permutations(range(n)):
-        odd = sum(i > j for i, j in itertools.combinations(columns, 2)) % 2
-        terms.append((-1) ** odd * math.prod((digits[..., i, j] for i, j in enumerate(columns)), start=1))
-        exponents.append(sum(exponent[..., i, j] for i, j in enumerate(columns)))
-    largest = functools.reduce(jnp.maximum, exponents)
-    step = int(limits.maxexp) - 8
-    aligned = (
-        x * exact_power(jnp.maximum(e - largest, -step), A.dtype).astype(A.dtype)
-        for x, e in zip(terms, exponents, strict=True)
-    )
-    delta = functools.reduce(jnp.add, aligned)
-    for _ in range(n + 1):
-        part = jnp.clip(largest, -step, step)
-        delta, largest = _times(delta, exact_power(part, A.dtype)), largest - part
-    return delta
-
-
-def _times(x: jax.Array, s: jax.Array | float) -> jax.Array:
-    """X times a real number, by parts: an infinite one would make the product of complex numbers NaN."""
-    return lax.complex(jnp.real(x) * s, jnp.imag(x) * s) if jnp.iscomplexobj(x) else x * s
-
-
-def _of_two_rows(A: jax.Array) -> jax.Array:
-    """The expansion where it is finite: of two rows no product is too small to be seen, but it may overflow."""
-    delta, limits = _expansion(A), jnp.finfo(A.dtype)
-    if A.shape[-1] < 2:
-        return delta
-    unit, largest = 2.0 ** (limits.maxexp // 2 + 2), float(limits.max)
-    scaled = _times(_expansion(A * (1 / unit)), unit)
-    # a bound between the two steps: XLA would multiply the units first
-    bounded = lax.complex(*_parts(scaled, largest)) if jnp.iscomplexobj(A) else jnp.clip(scaled, -largest, largest)
-    return jnp.where(jnp.isfinite(delta), delta, _times(bounded, unit))
-
-
-def _parts(x: jax.Array, largest: float) -> tuple[jax.Array, jax.Array]:
-    return jnp.clip(jnp.real(x), -largest, largest), jnp.clip(jnp.imag(x), -largest, largest)
-
-
 det_by_cofactors_p = Operation(
-    "det_by_cofactors", _det_by_cofactors, small=SmallKernel(_small_det_by_cofactors, always)
+    "det_by_cofactors", cofactor_expansion.det, small=SmallKernel(cofactor_expansion.small_det, always)
 )
 
 
@@ -269,12 +158,12 @@ def _det_by_cofactors_fwd(A):
 
 def _det_by_cofactors_bwd(residuals, delta_bar):
     (A,) = residuals
-    return (delta_bar[..., None, None] * jnp.conj(_cofactors(A)),)
+    return (delta_bar[..., None, None] * jnp.conj(cofactor_matrix(A)),)
 
 
 def _det_by_cofactors_jvp(residuals, dA):
     (A,) = residuals
-    return jnp.sum(_cofactors(A) * dA, axis=(-2, -1))
+    return jnp.sum(cofactor_matrix(A) * dA, axis=(-2, -1))
 
 
 det_by_cofactors_p.defvjp(_det_by_cofactors_fwd, _det_by_cofactors_bwd)
