@@ -164,7 +164,7 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> jax.Array:
 
     Args:
         x1: shape (..., 3), any dtype.
-        x2: shape (..., 3), any dtype. The other axes of x1 and x2 broadcast.
+        x2: shape (..., 3), any dtype, not bool if x1 is. The other axes of x1 and x2 broadcast.
         axis: the axis of x1, of x2 and of the result that holds the vectors.
 
     Returns:
@@ -172,7 +172,7 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> jax.Array:
 
     Raises:
         ValueError: if axis does not exist or does not have length 3, or the shapes do not fit.
-        TypeError: if an argument is not an array of numbers.
+        TypeError: if an argument is not an array of numbers, or both are boolean.
 
     Derivatives:
         both modes, every order, with respect to x1 and x2.
@@ -183,6 +183,8 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> jax.Array:
         Array([0, 0, 1], dtype=int32)
     """
     X1, X2 = _vectors_last("cross", x1, x2, axis)
+    if X1.dtype == bool:
+        raise TypeError("linalgx.cross: x1 and x2 must not both be boolean, which cannot be subtracted")
     for name, X in (("x1", X1), ("x2", X2)):
         if X.shape[-1] != 3:
             raise ValueError(f"linalgx.cross: {name} must have length 3 along axis {axis}, but it is {X.shape[-1]}")

@@ -245,6 +245,7 @@ ERRORS = [
     ("vecdot", (np.ones(2), np.ones(3)), {}, ValueError, "vectors of length 2, but x2 of length 3"),
     ("vecdot", (np.ones(2), np.ones(2)), {"axis": 1}, ValueError, "axis must be between -1 and 0, but 1 came"),
     ("outer", (np.ones(2), _square), {}, ValueError, "x2 must have one axis"),
+    ("cross", (np.ones(3, bool), np.ones(3, bool)), {}, TypeError, "x1 and x2 must not both be boolean"),
     ("cross", (np.ones(2), np.ones(3)), {}, ValueError, "x1 must have length 3 along axis -1, but it is 2"),
     ("cross", (np.ones((2, 3)), np.ones((4, 3))), {}, ValueError, "do not broadcast"),
     ("cross", (np.ones(3), np.ones(3)), {"axis": -2}, ValueError, "axis must be between -1 and 0, but -2 came"),
