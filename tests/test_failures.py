@@ -85,6 +85,8 @@ def test_failed_members_spoil_only_themselves(injection: Injection, kernel: str,
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "complex128"])
 @pytest.mark.parametrize(("injection", "kernel"), _on_kernels(INJECTIONS, lambda injection: injection.every))
 def test_failed_members_in_all_dtypes(injection: Injection, kernel: str, dtype: str, rng) -> None:
+    if injection.real and dtype.startswith("complex"):
+        pytest.skip("no failure of complex arrays")
     _check_values(injection, kernel, dtype, rng)
 
 

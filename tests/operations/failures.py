@@ -31,6 +31,7 @@ class Injection:
         spoil: what makes the first of them (or the one at ``place``) bad.
         cause: how the message ends.
         derivative: whether the first argument has a derivative.
+        real: whether it fails for real arrays alone.
         every: whether it stands for its kind in the tests of all dtypes and of all transformations.
     """
 
@@ -42,6 +43,7 @@ class Injection:
     cause: str
     place: int = 0
     derivative: bool = True
+    real: bool = False
     every: bool = False
 
     def __str__(self) -> str:
@@ -218,7 +220,14 @@ INJECTIONS = [
     Injection("pinv", "tolerance", lambda A: linalgx.pinv(A, 0.1), _tall, _put(0, 0, value=NAN), HOLDS_NAN),
     Injection("lstsq", "NaN", linalgx.lstsq, _tall_system, _put(0, 0, value=NAN), HOLDS_NAN),
     Injection(
-        "logdet", "negative", linalgx.logdet, _definite, _negative, "the determinant is negative", derivative=False
+        "logdet",
+        "negative",
+        linalgx.logdet,
+        _definite,
+        _negative,
+        "the determinant is negative",
+        derivative=False,
+        real=True,
     ),
     Injection("cond", "NaN", linalgx.cond, _general, _put(0, 0, value=NAN), HOLDS_NAN),
     Injection("matrix_rank", "NaN", linalgx.matrix_rank, _general, _put(0, 0, value=NAN), HOLDS_NAN, derivative=False),
