@@ -102,7 +102,7 @@ def _leaves(out: Any) -> Iterable[Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command line."""
-    parser.add_argument("--quick", action="store_true", help=f"(n, matrices) in {QUICK_SIZES} only, and fewer rounds")
+    parser.add_argument("--quick", action="store_true", help=f"(n, matrices) in {QUICK_SIZES} only")
     parser.add_argument("--only", action="append", metavar="NAME", help="cases whose name has this in it (repeatable)")
     parser.add_argument("--dtype", nargs="+", choices=small.DTYPES, default=small.DTYPES)
     parser.add_argument("--limit", type=float, default=Limits.running, help="seconds after which a call hangs")
@@ -125,11 +125,10 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _all_cases(options: argparse.Namespace) -> Iterable[GeneralCase]:
-    effort = small.QUICK if options.quick else Effort()
     sizes = QUICK_SIZES if options.quick else SIZES
     groups = ("operation", "operation gradient")
     for group, name, dtype, (n, count) in itertools.product(groups, OPERATIONS, options.dtype, sizes):
-        yield GeneralCase(group, name, n, dtype, effort=effort, count=count)
+        yield GeneralCase(group, name, n, dtype, effort=Effort(), count=count)
 
 
 def with_torch(row: Row) -> Row:

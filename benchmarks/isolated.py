@@ -25,6 +25,13 @@ Otherwise each call gets the pages of its larger arrays anew from the system, wh
 longer than all that is to be measured.
 """
 
+THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OPENBLAS_THREAD_TIMEOUT": "4"}
+"""Settings with which the threads of torch and NumPy sleep when they have nothing to do.
+
+Otherwise they keep the processors busy for a while after a call, and the next side pays for it: LAPACK of one thread
+took up to twice its time after a call of torch.
+"""
+
 Beat = Callable[..., None]
 Task = Callable[[Beat, frozenset[str]], Any]
 """What is measured: it calls ``beat(side)`` (``beat(side, compiling=True)``) before each step of a side, and leaves
@@ -99,7 +106,7 @@ class Worker:
     def _start(self) -> None:
         if self._process is not None:
             return
-        os.environ.update(ALLOCATOR)
+        os.environ.update(ALLOCATOR | THREADS)
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)

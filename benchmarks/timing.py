@@ -59,7 +59,10 @@ def interleaved(
     before: Callable[[str], Any] = lambda name: None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time all sides, one sample of each a round; ``before`` is told whose turn it is, outside of what is timed."""
+    """Time all sides, one sample of each a round; ``before`` is told whose turn it is, outside of what is timed.
+
+    Every second round runs backwards: a side may leave the machine in a state that the next one pays for.
+    """
     calls = {}
     for name, side in sides.items():
         before(name)
@@ -67,9 +70,9 @@ def interleaved(
     samples: dict[str, list[float]] = {name: [] for name in sides}
     start, done = clock(), 0
     while done < effort.rounds or (done < effort.most and clock() - start < effort.budget):
-        for name, side in sides.items():
+        for name in list(sides) if done % 2 == 0 else reversed(sides):
             before(name)
-            samples[name].append(_sample(side, calls[name], clock))
+            samples[name].append(_sample(sides[name], calls[name], clock))
         done += 1
     return {name: Timing.of(samples[name], calls[name]) for name in sides}
 

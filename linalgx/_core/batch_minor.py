@@ -149,7 +149,7 @@ def _closed(program: Any) -> core.ClosedJaxpr:
 def _work(name: str, values: list[_Value], params: dict[str, Any]) -> int:
     """The work of an entry of a result: that of the entries it is made of, and its own."""
     if name in _VIEWS:
-        # an entry is one of one of them
+        # each entry is taken from one of them
         return max(value.work for value in values if value.batched)
     work = sum(value.work for value in values if value.batched)
     if name == "dot_general":

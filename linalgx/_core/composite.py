@@ -60,8 +60,9 @@ class _Composite(Operation):
             known = dict(zip(unknown, values, strict=True))
             return self._run(*(known.get(i, x) for i, x in enumerate(args)), **params)[0]
 
-        found = jax.linear_transpose(function, *(args[i].aval for i in unknown))(cotangents[0])
-        return [dict(zip(unknown, found, strict=True)).get(i) for i in range(len(args))]
+        pulled = jax.linear_transpose(function, *(args[i].aval for i in unknown))(cotangents[0])
+        found = dict(zip(unknown, pulled, strict=True))
+        return [found.get(i) for i in range(len(args))]
 
     def _fwd(self, *args: jax.Array, **params: Hashable) -> Any:
         return self(*args, **params), args
