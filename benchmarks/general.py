@@ -40,6 +40,11 @@ def _of_norm_one(rng: np.random.Generator, batch: int, n: int) -> Arrays:
     return (rng.standard_normal((batch, n, n)) / np.sqrt(n),)
 
 
+def _of_determinant_one(rng: np.random.Generator, batch: int, n: int) -> Arrays:
+    """The logarithm of |det| is about 0 for every n: that of a standard normal matrix is about n (log n - 1) / 2."""
+    return (rng.standard_normal((batch, n, n)) / np.sqrt(n / np.e),)
+
+
 def _triangle_and_columns(rng: np.random.Generator, batch: int, n: int) -> Arrays:
     return cases.triangle_and_column(rng, batch, n)[0], rng.standard_normal((batch, n, n))
 
@@ -48,7 +53,7 @@ OPERATIONS: dict[str, Function] = {
     name: cases.OPERATIONS[name]
     for name in """cholesky|solve, 1 column|solve, n columns|inv|slogdet|lu|qr|eigh|eigvalsh|svd|svdvals""".split("|")
 } | {
-    "det": Function(lambda la, A: la.det(A), _of_norm_one),
+    "det": Function(lambda la, A: la.det(A), _of_determinant_one),
     "solve_triangular, 1 column": cases.OPERATIONS["solve_triangular"],
     "solve_triangular, n columns": Function(lambda la, L, B: la.solve_triangular(L, B), _triangle_and_columns),
     "cholesky_solve, 1 column": Function(lambda la, L, b: la.cholesky_solve(L, b), cases.triangle_and_column),
