@@ -66,9 +66,10 @@ def write(benchmark: str, rows: Sequence[Row], out: pathlib.Path) -> list[pathli
 
 
 def bars(rows: Sequence[Row], ratios: Sequence[str], title: str) -> Figure:
-    """A bar for each ratio of each operation, the geometric mean of its rows, a panel for each group."""
+    """A bar for each ratio of each operation, the geometric mean of its rows; a panel for values, one for gradients."""
     label = "case" if "case" in rows[0] else "operation"
     groups = list(dict.fromkeys(row.get("group", "") for row in rows))
+    rows = [row | {label: row[label].removeprefix("grad ")} for row in rows]
     names = list(dict.fromkeys(row[label] for row in rows))[::-1]
     figure = Figure(figsize=(5.5 * len(groups) + 1, 0.32 * len(names) + 1.8), layout="constrained")
     colors = ("#0072b2", "#7b4fa3")
@@ -79,6 +80,9 @@ def bars(rows: Sequence[Row], ratios: Sequence[str], title: str) -> Figure:
             axis.barh(places, [x - 1 for x in values], 0.36, left=1, color=colors[k], label=ratio)
         axis.axvline(1, color="0.2", linewidth=1)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_yticks(range(len(names)), labels=names)
         axis.set_title(group)
         axis.grid(True, axis="x", which="major", color="0.9", linewidth=0.6)

@@ -30,7 +30,7 @@ import linalgx
 
 plt.style.use("linalgx.mplstyle")
 
-results = json.loads(pathlib.Path("../benchmarks/results/small_quick.json").read_text())
+results = json.loads(pathlib.Path("../benchmarks/results/small.json").read_text())
 rows = results["rows"]
 print(*(f"{key}: {value}" for key, value in results["machine"].items()), sep="\n")
 
