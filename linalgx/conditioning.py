@@ -136,8 +136,9 @@ def matrix_rank(
     X = jax.lax.stop_gradient(inexact_array("matrix_rank", M=M))
     if tol is not None and atol is not None:
         raise ValueError("linalgx.matrix_rank: tol is another name of atol, but both came")
-    relative = _tolerance("rtol", rtol, X)
-    absolute = _tolerance("atol", atol, X) if tol is None else _tolerance("tol", tol, X)
+    relative = _tolerance("rtol", rtol, X, X.shape[:-2])
+    batch = X.shape[:-2] if relative is None else jax.lax.broadcast_shapes(X.shape[:-2], relative.shape)
+    absolute = _tolerance("atol", atol, X, batch) if tol is None else _tolerance("tol", tol, X, batch)
     finite = jnp.isfinite(X)
     if X.ndim < 2:
         report("matrix_rank", "", lambda: jnp.where(jnp.all(finite), 0, NOT_FINITE))
@@ -150,13 +151,13 @@ def matrix_rank(
     return jnp.where(jnp.all(finite, axis=(-2, -1)), jnp.sum(kept, axis=-1), -1)
 
 
-def _tolerance(name: str, value: ArrayLike | None, X: jax.Array) -> jax.Array | None:
+def _tolerance(name: str, value: ArrayLike | None, X: jax.Array, batch: tuple[int, ...]) -> jax.Array | None:
     if value is None:
         return None
     tolerance = jax.lax.stop_gradient(array("matrix_rank", **{name: value}))
     if jnp.iscomplexobj(tolerance):
         raise TypeError(f"linalgx.matrix_rank: {name} must be real, but its dtype is {tolerance.dtype}")
-    shape, batch = tolerance.shape, X.shape[:-2]
+    shape = tolerance.shape
     try:
         jax.lax.broadcast_shapes(shape, batch)
     except ValueError:

@@ -153,6 +153,8 @@ def _dtype(function: str, name: str, value: Any) -> Any:
         known = value is None or any(jnp.issubdtype(jnp.dtype(value), kind) for kind in kinds)
     except TypeError:
         known = False
+    # NumPy takes a number for its dtype, JAX does not
+    known = known and not isinstance(value, np.generic | np.ndarray | jax.Array)
     if not known:
         raise TypeError(f"linalgx.{function}: {name} must be a dtype of numbers or None, but {describe(value)} came")
     return value

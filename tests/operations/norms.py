@@ -233,6 +233,13 @@ ERRORS = [
     ("cond", (_vector,), {}, ValueError, "x must have at least two axes"),
     ("cond", (_matrix,), {"p": 1}, ValueError, "x must be square"),
     ("cond", (np.eye(2),), {"p": 5}, ValueError, "p must be one of .* but 5 came"),
+    (
+        "matrix_rank",
+        (_matrix,),
+        {"rtol": np.ones(2), "atol": np.ones(3)},
+        ValueError,
+        r"atol must broadcast with the batch axes \(2,\)",
+    ),
     ("matrix_rank", (_matrix,), {"hermitian": True}, ValueError, "M must be square"),
     ("matrix_rank", (_matrix,), {"tol": 1.0, "atol": 1.0}, ValueError, "tol is another name of atol, but both came"),
     ("matrix_rank", (_matrix,), {"rtol": 1j}, TypeError, "rtol must be real, but its dtype is complex"),

@@ -298,6 +298,7 @@ ERRORS = [
     ("matrix_power", (_square, [2]), {}, TypeError, "n must be a hashable Python value"),
     ("vander", (np.ones(2),), {"N": "2"}, TypeError, "N must be an integer"),
     ("trace", (_square,), {"dtype": "float65"}, TypeError, "dtype must be a dtype of numbers or None, but 'float65'"),
+    ("trace", (_square,), {"dtype": np.float64(1)}, TypeError, "dtype must be a dtype of numbers or None"),
     ("trace", (_square,), {"dtype": str}, TypeError, "dtype must be a dtype of numbers or None"),
     ("matmul", (_square, _square), {"precision": "exact"}, ValueError, "precision must be None or a precision of jax"),
     ("matmul", (_square, _square), {"preferred_element_type": 3}, TypeError, "must be a dtype of numbers or None"),
