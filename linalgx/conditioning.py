@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from linalgx._core.arguments import array, inexact_array, matrix, public, require_square
+from linalgx._core.arguments import inexact_array, matrix, public, real_array, require_square
 from linalgx._core.composite import composite
 from linalgx._core.errors import NOT_FINITE, info_of_spectrum, report
 from linalgx._core.matrix import hermitian_part, kept_singular_values
@@ -154,9 +154,7 @@ def matrix_rank(
 def _tolerance(name: str, value: ArrayLike | None, X: jax.Array, batch: tuple[int, ...]) -> jax.Array | None:
     if value is None:
         return None
-    tolerance = jax.lax.stop_gradient(array("matrix_rank", **{name: value}))
-    if jnp.iscomplexobj(tolerance):
-        raise TypeError(f"linalgx.matrix_rank: {name} must be real, but its dtype is {tolerance.dtype}")
+    tolerance = jax.lax.stop_gradient(real_array("matrix_rank", X, **{name: value}))
     shape = tolerance.shape
     try:
         jax.lax.broadcast_shapes(shape, batch)
@@ -164,4 +162,4 @@ def _tolerance(name: str, value: ArrayLike | None, X: jax.Array, batch: tuple[in
         raise ValueError(
             f"linalgx.matrix_rank: {name} must broadcast with the batch axes {batch}, but its shape is {shape}"
         ) from None
-    return tolerance.astype(jnp.finfo(X.dtype).dtype)
+    return tolerance

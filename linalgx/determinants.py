@@ -4,8 +4,8 @@ det is a polynomial, so it has derivatives everywhere; what divides by a pivot o
 singular matrices. The derivatives here go through the adjugate, adj(A) = det(A) A^-1, a polynomial as well.
 
 Sources: Giles (2008), "Collected matrix derivative results for forward and reverse mode algorithmic
-differentiation", section 2.2.4; Magnus and Neudecker (2019), "Matrix Differential Calculus", section 8.6 (the
-adjugate).
+differentiation", section 2.2.4; Magnus and Neudecker (2019), "Matrix Differential Calculus", sections 8.3 and 8.6
+(the adjugate).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def det(a: ArrayLike) -> jax.Array:
 
     Returns:
         The determinant, shape (...), in the promoted dtype of a; 1 for n = 0. It is infinite or zero only if the
-        determinant itself is out of the range of the dtype: :func:`slogdet` has no such limit.
+        determinant itself is out of the range of the dtype, or the rounding error of products that are:
+        :func:`slogdet` has no such limit.
 
     Raises:
         ValueError: if the last two axes of a differ.

@@ -264,8 +264,7 @@ def _is_precise(power_sum: jax.Array, ord: float, terms: int) -> jax.Array:
 
 def _power_sum(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if ord == 2:
-        squares = squared_modulus(X)
-        return _sum(squares, axis)
+        return _sum(squared_modulus(X), axis)
     return _sum(jnp.abs(X) ** (int(ord) if ord.is_integer() else ord), axis)
 
 

@@ -311,21 +311,27 @@ def broadcast_leading_axes(function: str, core: Sequence[int], **named: jax.Arra
     ]
 
 
+def real_array(function: str, like: jax.Array, **named: Any) -> jax.Array:
+    """The one argument in ``named`` as a real array of the precision of ``like``."""
+    ((name, _),) = named.items()
+    x = array(function, **named)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(f"linalgx.{function}: {name} must be real, but its dtype is {x.dtype}")
+    return x.astype(jnp.finfo(like.dtype).dtype)
+
+
 def tolerance(function: str, like: jax.Array, **named: Any) -> jax.Array | None:
     """The one argument in ``named`` as a real number for each matrix of ``like``; None if it is None."""
     ((name, value),) = named.items()
     if value is None:
         return None
-    x, batch = array(function, **named), like.shape[:-2]
-    if jnp.issubdtype(x.dtype, jnp.complexfloating):
-        raise TypeError(f"linalgx.{function}: {name} must be real, but its dtype is {x.dtype}")
+    x, batch = real_array(function, like, **named), like.shape[:-2]
     try:
-        x = jnp.broadcast_to(x, batch)
+        return jnp.broadcast_to(x, batch)
     except ValueError:
         raise ValueError(
             f"linalgx.{function}: {name} must broadcast to the batch axes {batch}, but its shape is {x.shape}"
         ) from None
-    return x.astype(jnp.finfo(like.dtype).dtype)
 
 
 # --- linear systems

@@ -98,7 +98,7 @@ INPUTS = {
 }
 
 
-EVERY = hypothesis.given(
+any_input = hypothesis.given(
     n=st.integers(1, 8),
     batch=st.integers(0, 5),
     dtype=st.sampled_from(DTYPES),
@@ -110,7 +110,7 @@ many = hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 
 @pytest.mark.parametrize("name", INPUTS)
 @few
-@EVERY
+@any_input
 def test_sizes_dtypes_and_layouts(name: str, n: int, batch: int, dtype: str, axis: int) -> None:
     _assert_agreement(name, n, batch, dtype, axis)
 
@@ -118,7 +118,7 @@ def test_sizes_dtypes_and_layouts(name: str, n: int, batch: int, dtype: str, axi
 @pytest.mark.slow
 @pytest.mark.parametrize("name", INPUTS)
 @many
-@EVERY
+@any_input
 def test_more_sizes_dtypes_and_layouts(name: str, n: int, batch: int, dtype: str, axis: int) -> None:
     _assert_agreement(name, n, batch, dtype, axis)
 
