@@ -12,6 +12,7 @@ from benchmarks import cases, report, small
 from benchmarks.cases import Case, Function
 from benchmarks.isolated import Limits
 from benchmarks.libraries import PEERS, installed
+from benchmarks.selection import chosen, name_skipped
 from benchmarks.timing import Effort
 
 SIZES = (2, 4, 8, 16, 32, 64)
@@ -26,6 +27,8 @@ FUNCTIONS: dict[str, Function] = {
 }
 """The first two are the same number."""
 
+BATCHED_PEERS = tuple(peer for peer in PEERS if peer != "scipy")
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassicCase(Case):
@@ -37,29 +40,31 @@ class ClassicCase(Case):
 
     def side_names(self) -> list[str]:
         """Linalgx and the peers that are installed and take batches."""
-        return ["linalgx", *(peer for peer in PEERS if peer != "scipy" and installed(peer)), "copy"]
+        return ["linalgx", *(peer for peer in BATCHED_PEERS if installed(peer)), "copy"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command line."""
     parser.add_argument("--quick", action="store_true", help="n up to 8, and fewer rounds")
+    parser.add_argument("--only", action="append", metavar="NAME", help="functions whose name has this in it")
 
 
 def main(options: argparse.Namespace) -> None:
     """Measure, print, and write what ``--out`` asks for."""
     console = Console()
+    skipped = name_skipped(BATCHED_PEERS, console)
     effort = small.QUICK if options.quick else Effort()
     sizes = [n for n in SIZES if n <= 8 or not options.quick]
     selected = [
         ClassicCase("operation", name, n, "float64", elements, effort)
-        for name, elements, n in itertools.product(FUNCTIONS, ELEMENTS, sizes)
+        for name, elements, n in itertools.product(chosen(FUNCTIONS, options.only), ELEMENTS, sizes)
     ]
     rows = small.measure(selected, Limits(), console)
     report.print_table(
         "ns per matrix, ratios of medians", [small.table_row(row) | {"batch": row["batch"]} for row in rows]
     )
     if options.out:
-        written = [report.write(options.out, "classic", rows)]
+        written = [report.write(options.out, "classic", rows, skipped=skipped)]
         largest = [row for row, case in zip(rows, selected, strict=False) if case.elements == ELEMENTS[-1]]
         written += small.plots("classic", largest, options.out, console)
         console.print("written: " + ", ".join(str(path) for path in written))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,19 +11,22 @@ from rich.progress import track
 
 from benchmarks import costs
 from benchmarks.memory import half_squares
+from benchmarks.selection import chosen
 from benchmarks.timing import compiled
 
 ROUNDS = 3
 
 
-def run() -> list[dict[str, Any]]:
+def run(only: Sequence[str] | None = None, quick: bool = False) -> list[dict[str, Any]]:
     """One row a function: medians of a few compilations, both sides in turn, nothing kept from one to the next."""
     rows = []
-    for name, (ours, theirs, args) in track(costs.pairs().items(), description="compilations"):
+    pairs = costs.pairs()
+    for name in track(chosen(pairs, only), description="compilations"):
+        ours, theirs, args = pairs[name]
         row: dict[str, Any] = {"operation": name}
         for what, wrap in (("value", lambda f: f), ("gradient", _gradient(len(args)))):
             seconds: dict[str, list[float]] = {"linalgx": [], "jnp": []}
-            for _ in range(ROUNDS):
+            for _ in range(1 if quick else ROUNDS):
                 for side, function in (("linalgx", ours), ("jnp", theirs)):
                     jax.clear_caches()
                     seconds[side].append(compiled(wrap(function), *args)[1])

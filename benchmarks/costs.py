@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from jax.scipy import linalg as jsp
 
 import linalgx
+from benchmarks.selection import chosen
 
 N = 48
 Function = Callable[..., Any]
@@ -64,10 +65,15 @@ def _norm(module: Any, order: Any) -> Function:
     return lambda a: module.matrix_norm(a, ord=order)
 
 
-def run() -> list[dict[str, Any]]:
-    """One row a function: residuals in matrices, then products, solves and factorisations of the backward pass."""
+def run(only: Sequence[str] | None = None, quick: bool = False) -> list[dict[str, Any]]:
+    """One row a function: residuals in matrices, then products, solves and factorisations of the backward pass.
+
+    Nothing is timed, so that there is no quicker way.
+    """
     rows = []
-    for name, (ours, theirs, args) in pairs().items():
+    comparisons = pairs()
+    for name in chosen(comparisons, only):
+        ours, theirs, args = comparisons[name]
         row: dict[str, Any] = {"operation": name}
         for side, function in (("linalgx", ours), ("jnp", theirs)):
             residuals, counts = backward(function, args)

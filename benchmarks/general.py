@@ -17,6 +17,7 @@ from benchmarks import cases, report, small
 from benchmarks.cases import Arrays, Case, Function
 from benchmarks.isolated import Limits
 from benchmarks.libraries import Library, eager, installed, library, torch_gradient
+from benchmarks.selection import chosen, name_skipped
 from benchmarks.timing import Effort, Side, compiled, geometric_mean
 
 SIZES = ((64, 1), (256, 1), (1024, 1), (2048, 1), (64, 64), (256, 16))
@@ -116,15 +117,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> None:
     """Measure, print, and write what ``--out`` asks for."""
     console = Console()
-    selected = [case for case in _all_cases(options) if not options.only or any(x in case.name for x in options.only)]
-    if not selected:
-        raise SystemExit("no case has such a name; the names are " + ", ".join(OPERATIONS))
+    skipped = name_skipped(PEERS, console)
+    kept = chosen((case.name for case in _all_cases(options)), options.only)
+    selected = [case for case in _all_cases(options) if case.name in kept]
     rows = [with_torch(row) for row in small.measure(selected, Limits(running=options.limit), console)]
     report.print_table("ns per matrix, ratios of medians", [_table_row(row) for row in rows])
     summary = summarise(rows)
     report.print_table("geometric means of the ratios (above 1: linalgx is faster)", summary)
     if options.out:
-        written = [report.write(options.out, "general", rows, summary=summary)]
+        written = [report.write(options.out, "general", rows, skipped=skipped, summary=summary)]
         written += small.plots("general", rows, options.out, console)
         console.print("written: " + ", ".join(str(path) for path in written))
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from benchmarks import costs
+from benchmarks.selection import chosen
 
 N = 256
 
 
-def run() -> list[dict[str, Any]]:
-    """One row a function of matrices of order N: the temporaries of both sides in matrices of the input's size."""
+def run(only: Sequence[str] | None = None, quick: bool = False) -> list[dict[str, Any]]:
+    """One row a function of matrices of order N: the temporaries of both sides in matrices of the input's size.
+
+    Nothing is timed, so that there is no quicker way.
+    """
     rows = []
-    for name, (ours, theirs, args) in costs.pairs(N).items():
+    pairs = costs.pairs(N)
+    for name in chosen(pairs, only):
+        ours, theirs, args = pairs[name]
         unit = sum(x.nbytes for x in args) / len(args)
         used = {side: temporaries(f, args) / unit for side, f in (("linalgx", ours), ("jnp", theirs))}
         rows.append({"operation": name, **used, "jnp/linalgx": used["jnp"] / max(used["linalgx"], 1 / N)})

@@ -14,7 +14,8 @@ from rich.progress import Progress
 from benchmarks import report
 from benchmarks.cases import GROUPS, OPERATIONS, PIPELINES, Case
 from benchmarks.isolated import Limits, Worker
-from benchmarks.libraries import PEERS, installed
+from benchmarks.libraries import PEERS
+from benchmarks.selection import chosen, name_skipped
 from benchmarks.timing import Effort, geometric_mean
 
 DTYPES = ("float32", "float64")
@@ -39,11 +40,9 @@ def main(options: argparse.Namespace) -> None:
     """Measure, print, and write what ``--out`` asks for."""
     cases = list(selected(options))
     if not cases:
-        raise SystemExit("no case has such a name; the names are " + ", ".join(names()))
+        raise SystemExit("no case has one of these orders")
     console = Console()
-    skipped = [peer for peer in PEERS if not installed(peer)]
-    if skipped:
-        console.print(f"not installed, skipped: {', '.join(skipped)}")
+    skipped = name_skipped(PEERS, console)
     rows = measure(cases, Limits(running=options.limit), console)
     summary = summarise(rows)
     show(rows, summary)
@@ -62,8 +61,9 @@ def selected(options: argparse.Namespace) -> Iterable[Case]:
     """The cases that the options ask for."""
     sizes = options.n or (QUICK_SIZES if options.quick else range(2, 9))
     effort = QUICK if options.quick else Effort()
+    kept = chosen(names(), options.only)
     for case in _all_cases(sizes, options.dtype, options.elements, effort):
-        if not options.only or any(part in case.name for part in options.only):
+        if case.name in kept:
             yield case
 
 

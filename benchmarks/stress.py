@@ -17,6 +17,7 @@ from rich.progress import track
 import linalgx
 from benchmarks import report
 from benchmarks.isolated import Beat, Limits, Worker
+from benchmarks.selection import chosen
 from linalgx._kernels.select import prefer
 
 SIZES = ((4, 100_000), (16, 5_000), (32, 1_000))
@@ -78,9 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> None:
     """Run all programs, print, and write what ``--out`` asks for."""
     calls = QUICK_CALLS if options.quick else CALLS
-    programs = [name for name in GRADIENTS if not options.only or any(part in name for part in options.only)]
-    if not programs:
-        raise SystemExit("no program has such a name; the names are " + ", ".join(GRADIENTS))
+    programs = chosen(GRADIENTS, options.only)
     tasks = [
         Stress(library, name, n, batch, calls)
         for name, (n, batch), library in itertools.product(programs, SIZES, ("linalgx", "jnp"))

@@ -16,10 +16,11 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import cases, crossovers, general, memory, report, small, stress
+from benchmarks import cases, classic, crossovers, general, memory, report, small, stress
 from benchmarks.__main__ import TABLES, WITH_OPTIONS, main
 from benchmarks.isolated import Limits, Worker
 from benchmarks.libraries import Missing, library
+from benchmarks.selection import chosen
 from benchmarks.timing import Effort, Timing, compiled, geometric_mean, interleaved
 from linalgx._core.operation import RULES
 from linalgx._kernels import select
@@ -322,11 +323,40 @@ def test_temporaries_are_counted():
 
 def test_all_runs_everything_but_crossovers(monkeypatch):
     ran = []
-    monkeypatch.setattr("benchmarks.__main__.run_table", lambda name, module, out: ran.append(name))
-    for name, module in WITH_OPTIONS.items():
-        monkeypatch.setattr(module, "main", lambda options, name=name: ran.append((name, options.quick)))
+    record = lambda options, *_: ran.append((options.name, options.quick))
+    monkeypatch.setattr("benchmarks.__main__.run_table", record)
+    for module in WITH_OPTIONS.values():
+        monkeypatch.setattr(module, "main", record)
     main(["all", "--quick"])
-    assert ran == [*TABLES, *((name, True) for name in WITH_OPTIONS if name != "crossovers")]
+    assert ran == [(name, True) for name in [*TABLES, *WITH_OPTIONS] if name != "crossovers"]
+
+
+def test_all_goes_on_where_no_case_has_the_name(monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr("benchmarks.__main__.run_table", lambda options, module: chosen(["qr"], options.only))
+    for name, module in WITH_OPTIONS.items():
+        monkeypatch.setattr(module, "main", lambda options, name=name: ran.append((name, options.only)))
+    main(["all", "--only", "cholesky", "--only", "slogdet"])
+    assert ran == [(name, ["cholesky", "slogdet"]) for name in WITH_OPTIONS if name != "crossovers"]
+    assert capsys.readouterr().out.count("no case has such a name") == len(TABLES)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_of_chosen_cases(table, tmp_path):
+    main([table, "--quick", "--only", "cholesky_solve" if table != "overhead" else "det", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / f"{table}.json").read_text())["rows"]
+    expected = ["det, us a call", "slogdet, us a call"] if table == "overhead" else ["cholesky_solve"]
+    assert [row.get("operation", row.get("what")) for row in rows] == expected
+
+
+@pytest.mark.parametrize("module", [small, general, classic])
+def test_peers_that_are_not_installed_are_named(module, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("benchmarks.selection.installed", lambda name: name != "torch")
+    monkeypatch.setattr(small, "measure", lambda cases, limits, console: [])
+    monkeypatch.setattr(report, "print_table", lambda title, rows: None)
+    name = next(name for name in WITH_OPTIONS if WITH_OPTIONS[name] is module)
+    main([name, "--quick", "--only", "cholesky"])
+    assert "not installed, skipped: torch" in capsys.readouterr().out
 
 
 def test_unknown_case_is_refused():
