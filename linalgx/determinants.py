@@ -10,10 +10,12 @@ differentiation", section 2.2.4; Magnus and Neudecker (2019), "Matrix Differenti
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
 from linalgx._core.batch_minor import batch_minor
@@ -209,7 +211,7 @@ def _det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     LU, pivots = lapack.lu_factor(A)
     delta = _det_of_factors(LU, pivots)
     by_inverse = delta[..., None, None] * lapack.lu_solve(LU, pivots, identity(A), left=True, adjoint=False)
-    good = _by_inverse_is_good(A, delta, by_inverse)
+    good = _inverse_serves(A, delta, by_inverse, power=1)
 
     def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
         return jnp.where(good[..., None, None], by_inverse, _adjugate_by_singular_values(A))
@@ -223,20 +225,13 @@ def _small_det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
         return elimination.det(A), cofactors.adjugate(A)
     delta, X = elimination.det_and_inverse(A)
     by_inverse = delta * X
-    good = batch_minor(_by_inverse_is_good)(A, delta, by_inverse)
+    good = batch_minor(functools.partial(_inverse_serves, power=1))(A, delta, by_inverse)
 
     def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
         adj = _adjugate_by_singular_values(jnp.moveaxis(A, -1, 0))
         return jnp.where(good, by_inverse, jnp.moveaxis(adj, 0, -1))
 
     return delta, lax.cond(jnp.all(good), lambda _, X: X, by_singular_values, A, by_inverse)
-
-
-def _by_inverse_is_good(A: jax.Array, delta: jax.Array, by_inverse: jax.Array) -> jax.Array:
-    """Whether delta A^-1 is accurate, or A holds NaN and nothing is better."""
-    # by one tiny pivot delta and A^-1 are off alike, and their product is as accurate as that of the singular values
-    trusted = _well_conditioned(A, delta, by_inverse, power=1)
-    return trusted | jnp.any(jnp.isnan(A), axis=(-2, -1))
 
 
 def _adjugate_by_singular_values(A: jax.Array) -> jax.Array:
@@ -293,8 +288,7 @@ det_and_adjugate_p.defjvp(
 
 def _adjugate_derivative(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Array) -> jax.Array:
     # the two terms of the first form cancel to the second smallest singular value: two thirds of the digits remain
-    trusted = _well_conditioned(A, delta, adj, power=1 / 3)
-    hopeless = jnp.any(jnp.isnan(A), axis=(-2, -1))
+    good = _inverse_serves(A, delta, adj, power=1 / 3)
     by_inverse = _first_variation(delta, adj, E)
 
     def by_singular_values(A: jax.Array, E: jax.Array, by_inverse: jax.Array) -> jax.Array:
@@ -303,9 +297,9 @@ def _adjugate_derivative(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.
         p = _products_without_two(S).astype(A.dtype)
         D = from_diagonal((p @ diagonal(M)[..., None])[..., 0]) - p * M
         K = c[..., None, None] * (H(Vh) @ D @ H(U))
-        return jnp.where((trusted | hopeless)[..., None, None], by_inverse, K)
+        return jnp.where(good[..., None, None], by_inverse, K)
 
-    return lax.cond(jnp.all(trusted | hopeless), lambda A, E, K: K, by_singular_values, A, E, by_inverse)
+    return lax.cond(jnp.all(good), lambda A, E, K: K, by_singular_values, A, E, by_inverse)
 
 
 # delta and adj are arguments because they are at hand; the derivative with respect to A is the whole one
@@ -357,21 +351,23 @@ def _second_variation(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Arr
     e, f = (jnp.trace(Y, axis1=-2, axis2=-1)[..., None, None] for Y in (XE, XF))
     ef = _trace_of_product(XE, XF)[..., None, None]
     Q = delta[..., None, None] * ((e * f - ef) * X - f * XEX - e * XFX + XF @ XEX + XE @ XFX)
-    return nan_where(~_well_conditioned(A, delta, adj, power=1 / 2), Q)
+    return nan_where(~_inverse_serves(A, delta, adj, power=1 / 2), Q)
 
 
-def _well_conditioned(A: jax.Array, delta: jax.Array, adj: jax.Array, power: float) -> jax.Array:
-    """Whether the condition number |A| |A^-1| in the 1-norm is below eps^-power (False if anything is not finite)."""
+def _inverse_serves(A: jax.Array, delta: jax.Array, adj: jax.Array, power: float) -> jax.Array:
+    """Whether |A| |A^-1| in the maximum norm is below eps^-power; or det A is NaN, and nothing is better.
+
+    With power = 1 that is enough for delta A^-1: by one tiny pivot delta and A^-1 are off alike, and their product is
+    as accurate as that of the singular values.
+    """
     limits = jnp.finfo(A.dtype)
     size = jnp.abs(delta)
-    condition = _one_norm(A) * (_one_norm(adj) / size)
-    # max alone may lose a NaN on the CPU
-    finite = jnp.isfinite(jnp.sum(adj, axis=(-2, -1)))
-    return (condition < limits.eps**-power) & (size > limits.tiny / limits.eps) & finite
-
-
-def _one_norm(A: jax.Array) -> jax.Array:
-    return jnp.max(jnp.sum(jnp.abs(A), axis=-2), axis=-1)
+    norm = jnp.max(jnp.sum(jnp.abs(A), axis=-1), axis=-1)
+    # the norm goes into the sum, so that one follows the other: XLA takes longer to run short steps side by side
+    rows = jnp.sum(jnp.abs(adj) * (norm / size)[..., None, None], axis=-1)
+    # one by one: a maximum may lose a NaN on the CPU
+    good = jnp.all(rows < limits.eps**-power, axis=-1) & (size > limits.tiny / limits.eps)
+    return good | jnp.isnan(delta)
 
 
 def _svd_with_determinant(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -481,27 +477,31 @@ def _weight(sign: jax.Array, sign_bar: jax.Array | None, logabsdet_bar: jax.Arra
 # --- From the factors: A = P L U
 
 
-def _sign_of_permutation(LU: jax.Array, pivots: jax.Array) -> jax.Array:
-    odd = jnp.sum(pivots != jnp.arange(pivots.shape[-1], dtype=pivots.dtype), axis=-1) % 2 == 1
-    return jnp.where(odd, -1, 1).astype(LU.dtype)
-
-
 def _det_of_factors(LU: jax.Array, pivots: jax.Array) -> jax.Array:
-    product = _sign_of_permutation(LU, pivots) * jnp.prod(diagonal(LU), axis=-1)
+    d, sign = diagonal(LU), _sign_of_permutation(pivots, LU.dtype)
+    product = sign * jnp.prod(d, axis=-1)
     out_of_range = (product == 0) | ~jnp.isfinite(product)
 
-    def through_logarithms(LU: jax.Array, product: jax.Array) -> jax.Array:
-        sign, logabsdet = _slogdet_of_factors(LU, pivots)
-        return jnp.where(out_of_range, sign * jnp.exp(logabsdet).astype(LU.dtype), product)
+    def through_logarithms(d: jax.Array, sign: jax.Array, product: jax.Array) -> jax.Array:
+        sign, logabsdet = _sign_and_logarithm(d, sign)
+        return jnp.where(out_of_range, sign * jnp.exp(logabsdet).astype(d.dtype), product)
 
     # the factors may leave the range of the dtype one after the other although the whole product does not
-    return lax.cond(jnp.any(out_of_range), through_logarithms, lambda _, product: product, LU, product)
+    return lax.cond(jnp.any(out_of_range), through_logarithms, lambda d, sign, product: product, d, sign, product)
 
 
 def _slogdet_of_factors(LU: jax.Array, pivots: jax.Array) -> tuple[jax.Array, jax.Array]:
-    d = diagonal(LU)
-    sign = _sign_of_permutation(LU, pivots) * jnp.prod(jnp.sign(d), axis=-1)
-    return sign, jnp.sum(jnp.log(jnp.abs(d)), axis=-1)
+    return _sign_and_logarithm(diagonal(LU), _sign_of_permutation(pivots, LU.dtype))
+
+
+def _sign_and_logarithm(d: jax.Array, sign: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of the product of the elements of d, times the sign."""
+    return sign * jnp.prod(jnp.sign(d), axis=-1), jnp.sum(jnp.log(jnp.abs(d)), axis=-1)
+
+
+def _sign_of_permutation(pivots: jax.Array, dtype: DTypeLike) -> jax.Array:
+    odd = jnp.sum(pivots != jnp.arange(pivots.shape[-1], dtype=pivots.dtype), axis=-1) % 2 == 1
+    return jnp.where(odd, -1, 1).astype(dtype)
 
 
 def _trace_of_product(X: jax.Array, Y: jax.Array) -> jax.Array:

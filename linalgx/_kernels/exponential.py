@@ -19,7 +19,7 @@ the matrix exponential", SIAM J. Matrix Anal. Appl. 31, 970 (less scaling of non
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -34,6 +34,10 @@ _P4 = (-0.067640451907138188, 0.067596130177045965, 0.029555257042931552, -1.391
 _P5 = (1.0, 0.60907142504894648, 0.16942415471701653, -0.00048576227860552416)
 _K = -11.148502971774368
 _DEGREE = 18
+_POWERS = (1, 2, 3, 6)
+_MODULI = 16.0
+"""How far the moduli of the entries may lie outside of the disk that the powers lie in: with more than this, rounding
+errors were seen to grow."""
 
 
 class Layout(NamedTuple):
@@ -44,30 +48,42 @@ class Layout(NamedTuple):
         multiply: the product of two matrices.
         largest: the largest entry of a matrix of positive entries with one row, as a matrix.
         keep: called on what several later steps read.
+        measures_powers: whether to scale by the norms of A^2, A^3 and A^6, once they are there. Where A cancels in its
+            powers that spares up to four squarings, and most of the rounding errors; below some order of the matrix
+            the norms cost more than the squarings.
     """
 
     axes: tuple[int, int]
     multiply: Callable[[jax.Array, jax.Array], jax.Array]
     largest: Callable[[jax.Array], jax.Array]
     keep: Callable[[jax.Array], jax.Array] = lambda x: x
+    measures_powers: bool = False
 
 
-LEADING = Layout((-2, -1), jnp.matmul, lambda x: jnp.max(x, axis=(-2, -1), keepdims=True, initial=0))
+LEADING = Layout(
+    (-2, -1), jnp.matmul, lambda x: jnp.max(x, axis=(-2, -1), keepdims=True, initial=0), measures_powers=True
+)
 """Any number of batch axes, in front."""
 
 
 def matrix_exp(layout: Layout, A: jax.Array, *directions: jax.Array) -> jax.Array:
     """The Fréchet derivative of exp at A in the given directions; exp(A) without a direction."""
-    s = layout.keep(_squarings(layout, A, order=len(directions)))
-    scale = exact_power(-s, A.dtype).astype(A.dtype)
-    most = jnp.max(s, initial=0)
+    left = _DEGREE + 1 - len(directions)
+    radius = (0.5 * float(jnp.finfo(A.dtype).eps) * math.factorial(left)) ** (1 / left)
+    first = layout.keep(_squarings_for_moduli(layout, A, _MODULI if layout.measures_powers else radius))
 
     def exponential(A: jax.Array) -> jax.Array:
         def square(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             i, X = state
             return i + 1, jnp.where(i < s, layout.multiply(X, X), X)
 
-        start = jnp.zeros_like(most), _taylor(layout, layout.keep(scale * A))
+        powers, s = _powers(layout, layout.keep(_scaled(A, first))), first
+        if layout.measures_powers:
+            more = layout.keep(_squarings_for_powers(layout, powers, radius))
+            powers = [layout.keep(_scaled(X, k * more)) for k, X in zip(_POWERS, powers, strict=True)]
+            s = layout.keep(first + more)
+        most = jnp.max(s, initial=0)
+        start = jnp.zeros_like(most), _taylor(layout, powers)
         return lax.while_loop(lambda state: state[0] < most, square, start)[1]
 
     value: Callable[[jax.Array], jax.Array] = exponential
@@ -80,8 +96,15 @@ def _along(f: Callable[[jax.Array], jax.Array], E: jax.Array) -> Callable[[jax.A
     return lambda A: jax.jvp(f, (A,), (E,))[1]
 
 
-def _taylor(layout: Layout, A: jax.Array) -> jax.Array:
-    """T18."""
+def _powers(layout: Layout, A: jax.Array) -> list[jax.Array]:
+    """A, A^2, A^3 and A^6."""
+    A2 = layout.keep(layout.multiply(A, A))
+    A3 = layout.keep(layout.multiply(A2, A))
+    return [A, A2, A3, layout.keep(layout.multiply(A3, A3))]
+
+
+def _taylor(layout: Layout, powers: Sequence[jax.Array]) -> jax.Array:
+    """T18 from A, A^2, A^3 and A^6."""
 
     def multiply(X: jax.Array, Y: jax.Array) -> jax.Array:
         return layout.keep(layout.multiply(X, Y))
@@ -89,39 +112,64 @@ def _taylor(layout: Layout, A: jax.Array) -> jax.Array:
     def p(coefficients: tuple[float, ...]) -> jax.Array:
         return sum((c * X for c, X in zip(coefficients[1:], powers[1:], strict=False)), coefficients[0] * powers[0])
 
-    A2 = multiply(A, A)
-    A3 = multiply(A2, A)
-    powers = (A, A2, A3, multiply(A3, A3))
     U = multiply(layout.keep(p(_P1)), layout.keep(p(_P2)))
     V = multiply(layout.keep(U + p(_P3)), layout.keep(U + p(_P4)))
+    A = powers[0]
     n = A.shape[layout.axes[0]]
     identity = lax.broadcast_in_dim(jnp.eye(n, dtype=A.dtype), A.shape, [axis % A.ndim for axis in layout.axes])
     return identity + (p(_P5) + (_K * U + V))
 
 
-def _squarings(layout: Layout, A: jax.Array, order: int) -> jax.Array:
-    """The smallest s with r / 2^s in the disk where T18, differentiated ``order`` times, is exact to rounding.
+# --- How often to square. T18, differentiated or not, is exact to rounding in a disk: its remainder at A is bounded by
+# that of the scalar exponential at any r with |A^k| <= r^k for all k from 19 on (Al-Mohy & Higham 2009, theorem 4.2).
 
-    The remainder of T18 is bounded by that of the scalar exponential at r = max(|A^4|^(1/4), |A^5|^(1/5)), since
-    every power from A^12 on is a product of A^4 and A^5 (Al-Mohy & Higham 2009, theorem 4.2). Taking the moduli of
-    the entries of A first bounds the rounding errors of the evaluation as well.
+
+def _squarings_for_moduli(layout: Layout, A: jax.Array, radius: float) -> jax.Array:
+    """The smallest s with r / 2^s in a disk, for r = max(|M^4|^(1/4), |M^5|^(1/5)), M the moduli of the entries of A.
+
+    Every power of A from A^12 on is below a product of M^4 and M^5, entry by entry, and so are the rounding errors of
+    all products: the powers of A itself may cancel, and say nothing of these.
     """
-    numbers = jnp.finfo(A.dtype)
-    left = _DEGREE + 1 - order
-    radius = (0.5 * float(numbers.eps) * math.factorial(left)) ** (1 / left)
     modulus = jnp.abs(A)
-    ones = jnp.ones_like(lax.slice_in_dim(modulus, 0, min(1, A.shape[layout.axes[0]]), axis=layout.axes[0]))
-    norm = layout.largest(layout.multiply(ones, modulus))
+    norm = _norm(layout, modulus)
     finite = jnp.isfinite(norm)
     unit = layout.keep(power_of_two(jnp.where(finite, norm, 1)))
     modulus = layout.keep(modulus * (1 / (radius * unit)))
-    sums = layout.multiply(ones, modulus)
+    sums = _column_sums(layout, modulus)
     for _ in range(3):
         sums = layout.keep(layout.multiply(sums, modulus))
     # x / 2^(k s) < 1 of x = (r / radius)^k, whose binary exponent is e, holds for the first integer s from e / k on
     fourth, fifth = _exponent(layout.largest(sums)), _exponent(layout.largest(layout.multiply(sums, modulus)))
     excess = jnp.maximum(-(-fourth // 4), -(-fifth // 5))
-    return jnp.clip(jnp.where(finite, _exponent(unit) - 1 + excess, 0), 0, numbers.maxexp - 2)
+    return jnp.clip(jnp.where(finite, _exponent(unit) - 1 + excess, 0), 0, jnp.finfo(A.dtype).maxexp - 8)
+
+
+def _squarings_for_powers(layout: Layout, powers: Sequence[jax.Array], radius: float) -> jax.Array:
+    """The smallest s with r / 2^s in the disk, for r^19 = |A^2|^2 |A^3| |A^6|^2, which bounds A^19 and, as products of
+    A^2, A^3 and A^6, all that follow.
+    """
+    norms = (_norm(layout, jnp.abs(lax.stop_gradient(X))) for X in powers[1:])
+    # by fractions and exponents: the product may be out of the range of the dtype
+    (m2, e2), (m3, e3), (m6, e6) = (
+        jnp.frexp(norm * radius**-k) for k, norm in zip(_POWERS[1:], norms, strict=True)
+    )
+    fraction = (m2 * m6) ** 2 * m3
+    e = 2 * (e2 + e6) + e3 + _exponent(fraction)
+    return jnp.clip(jnp.where(jnp.isfinite(fraction), -(-e // 19), 0), 0, 6)
+
+
+def _scaled(X: jax.Array, e: jax.Array) -> jax.Array:
+    """2^-e X."""
+    return X * exact_power(-e, X.dtype).astype(X.dtype)
+
+
+def _norm(layout: Layout, moduli: jax.Array) -> jax.Array:
+    return layout.largest(_column_sums(layout, moduli))
+
+
+def _column_sums(layout: Layout, X: jax.Array) -> jax.Array:
+    row = lax.slice_in_dim(X, 0, min(1, X.shape[layout.axes[0]]), axis=layout.axes[0])
+    return layout.multiply(jnp.ones_like(row), X)
 
 
 def _exponent(x: jax.Array) -> jax.Array:

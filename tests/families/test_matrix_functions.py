@@ -46,6 +46,25 @@ def test_accuracy_at_every_norm(norm, single, rng) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("noise", [1e-6, 1e-2, 0.1])
+def test_matrices_that_cancel_in_their_powers(noise, dtype, rng) -> None:
+    # u v^H with v^H u = 0: its square is noise, and the moduli of its entries say that it is large
+    for norm in (1.0, 5.0, 20.0):
+        X = np.outer(np.ones(8), [1, -1] * 4) + noise * general(rng, "float64", 8, 8)
+        A = (norm / np.linalg.norm(X, 1) * X).astype(dtype)
+        assert_close(linalgx.matrix_exp(A), exact(A.astype(float)), tolerance(dtype, 1, max(norm, 1)))
+
+
+def test_a_large_matrix_is_scaled_by_its_powers(rng) -> None:
+    # spectral radius 1, 1-norm 14: with the squarings that the moduli of its entries ask for, both fail
+    A, E = (general(rng, "float32", 300, 300) / np.float32(np.sqrt(300)) for _ in range(2))
+    value, derivative = jax.jvp(linalgx.matrix_exp, (A,), (E,))
+    wide = scipy.linalg.expm_frechet(A.astype(float), E.astype(float))
+    assert_close(value, wide[0], tolerance("float32", 1))
+    assert_close(derivative, wide[1], tolerance("float32", 1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("x", [2.5, 4.0, 5.3, 7.5, 10.6, 10.8, 20.0, 80.0])
 def test_where_jax_scales_too_little(x, dtype) -> None:
     out = linalgx.matrix_exp(jnp.array([[0, x], [x, 0]], dtype))
