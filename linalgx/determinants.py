@@ -395,7 +395,16 @@ def _products_without_two(S: jax.Array) -> jax.Array:
 
 # --- Sign and logarithm
 
-slogdet_p = Operation("slogdet", lambda A: _slogdet_of_factors(*lapack.lu_factor(A)), small=small_kernel("slogdet"))
+
+def _small_slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.small_slogdet(A)
+
+
+slogdet_p = Operation(
+    "slogdet",
+    lambda A: _slogdet_of_factors(*lapack.lu_factor(A)),
+    small=small_kernel("slogdet", _small_slogdet),
+)
 
 
 def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -404,8 +413,16 @@ def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]
     return *_slogdet_of_factors(LU, pivots), X
 
 
+def _small_slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    if A.shape[0] > 2:
+        return elimination.slogdet_and_inverse(A)
+    return *cofactor_expansion.small_slogdet(A), cofactor_expansion.small_inv(A)[0]
+
+
 slogdet_and_inverse_p = Operation(
-    "slogdet_and_inverse", _slogdet_and_inverse, small=small_kernel("slogdet_and_inverse")
+    "slogdet_and_inverse",
+    _slogdet_and_inverse,
+    small=small_kernel("slogdet_and_inverse", _small_slogdet_and_inverse),
 )
 
 
@@ -418,17 +435,29 @@ slogdet_and_inverse_p = Operation(
 
 
 def _slogdet_fwd(A):
+    if A.shape[-1] <= 2:
+        # to invert A again takes less time than to keep its inverse
+        sign, logabsdet = slogdet_p(A)
+        return (sign, logabsdet), (sign, A)
     sign, logabsdet, X = slogdet_and_inverse_p(A)
     return (sign, logabsdet), (sign, X)
 
 
 def _slogdet_bwd(residuals, cotangents):
     sign, X = residuals
-    return (_weight(sign, *cotangents)[..., None, None] * H(X),)
+    return (_weight(sign, *cotangents)[..., None, None] * H(_inverse(X)),)
 
 
 def _slogdet_jvp(residuals, dA):
     sign, X = residuals
+    return _change_of_slogdet(sign, _inverse(X), dA)
+
+
+def _inverse(residual):
+    return slogdet_and_inverse_p(residual)[2] if residual.shape[-1] <= 2 else residual
+
+
+def _change_of_slogdet(sign, X, dA):
     tau = _trace_of_product(X, dA)
     d_sign = (tau - jnp.real(tau).astype(tau.dtype)) * sign
     return d_sign, jnp.real(tau)
@@ -455,8 +484,8 @@ def _slogdet_and_inverse_bwd(residuals, cotangents):
 
 
 def _slogdet_and_inverse_jvp(residuals, dA):
-    _, X = residuals
-    return *_slogdet_jvp(residuals, dA), -X @ (dA @ X)
+    sign, X = residuals
+    return *_change_of_slogdet(sign, X, dA), -X @ (dA @ X)
 
 
 slogdet_and_inverse_p.defvjp(_slogdet_and_inverse_fwd, _slogdet_and_inverse_bwd)

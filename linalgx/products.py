@@ -36,6 +36,7 @@ from linalgx._core.composite import composite
 from linalgx._core.matrix import H
 from linalgx._core.matrix import diagonal as matrix_diagonal
 from linalgx._core.operation import Operation
+from linalgx._kernels.batch_minor import products
 from linalgx._kernels.select import small_kernel
 
 
@@ -121,10 +122,14 @@ def vecdot(
         raise ValueError(f"linalgx.vecdot: x1 has vectors of length {X1.shape[-1]}, but x2 of length {X2.shape[-1]}")
     batch = _broadcast("vecdot", x1=X1.shape[:-1], x2=X2.shape[:-1])
     _require_room("vecdot", preferred_element_type, X1.dtype)
-    if batch:
-        X1, X2 = (X.reshape((1,) * (len(batch) + 1 - X.ndim) + X.shape) for X in (X1, X2))
-        return jnp.vecdot(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
-    return _inner_product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
+    options: dict[str, Any] = {"precision": precision, "preferred_element_type": preferred_element_type}
+    if not batch:
+        return _inner_product(X1, X2, **options)
+    X1, X2 = (X.reshape((1,) * (len(batch) + 1 - X.ndim) + X.shape) for X in (X1, X2))
+    row, column = jnp.conj(X1)[..., None, :], X2[..., :, None]
+    if _is_small_product(row, column, **options):
+        return _product(row, column, **options)[..., 0, 0]
+    return jnp.vecdot(X1, X2, **options)
 
 
 @public(users_precision=True)
@@ -445,13 +450,17 @@ def _trace(X: jax.Array, *, offset: int, dtype: Any) -> jax.Array:
 
 def _product(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
     """The matrix product, of small matrices as an operation that keeps their layout."""
-    native = X1.dtype == X2.dtype and X1.dtype in NATIVE and options.get("preferred_element_type") is None
-    if not (native and is_small([X1.shape[-2:], X2.shape[-2:]])):
+    if not _is_small_product(X1, X2, **options):
         return jnp.matmul(X1, X2, **options)
     if X1.ndim == 1 or X2.ndim == 1:
         return _product_with_vector(X1, X2, **options)
     batch = jax.lax.broadcast_shapes(X1.shape[:-2], X2.shape[:-2])
     return matmul_p(*(jnp.broadcast_to(X, (*batch, *X.shape[-2:])) for X in (X1, X2)), **options)
+
+
+def _is_small_product(X1: jax.Array, X2: jax.Array, **options: Any) -> bool:
+    native = X1.dtype == X2.dtype and X1.dtype in NATIVE and options.get("preferred_element_type") is None
+    return native and is_small([X1.shape[-2:], X2.shape[-2:]])
 
 
 @composite()
@@ -460,7 +469,8 @@ def _product_with_vector(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Ar
 
 
 # leading axes stay in front: to move them costs more than the product
-matmul_p = Operation("matmul", jnp.matmul, linear_in=({0}, {1}), small=small_kernel("matmul")._replace(rank=None))
+_small_matmul = small_kernel("matmul")._replace(rank=None, in_front=products.matmul_in_front)
+matmul_p = Operation("matmul", jnp.matmul, linear_in=({0}, {1}), small=_small_matmul)
 
 
 # Rules.  C = A B:   dC = dA B + A dB,   A_bar = C_bar B^H,   B_bar = A^H C_bar

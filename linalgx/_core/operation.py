@@ -64,12 +64,21 @@ class SmallKernel(NamedTuple):
     Attributes:
         function: the operation on arrays that have the batch as their last axis.
         selected: whether to use it: (platform, longest axis of the first argument, size of the batch, dtype) -> bool.
-        rank: the number of axes of the first argument of one problem; None if it varies.
+        rank: the number of axes of the first argument of one problem; None if it varies, or if leading axes are to
+            stay in front.
+        in_front: the operation on matrices that have the batch in front, and that are all small.
     """
 
     function: Callable[..., Any]
     selected: Callable[[str | None, int, Any, Any], bool]
     rank: int | None = 2
+    in_front: Callable[..., Any] | None = None
+
+    def on(self, shape: tuple[int, ...], batch_last: bool) -> tuple[Callable[..., Any] | None, int, Any]:
+        """The function for a first argument of this shape, if there is one; its longest axis; the size of the batch."""
+        if batch_last:
+            return self.function, max(shape[:-1], default=1), shape[-1]
+        return self.in_front, max(shape[-2:], default=1), math.prod(shape[:-2])
 
 
 def always(platform: str | None, longest: int, batch: Any, dtype: Any) -> bool:
@@ -162,11 +171,11 @@ class Operation:
 
     def _lower(self, platform: str | None, *args: Any, batch_last: bool, **params: Any) -> list[jax.Array]:
         """What the program of ``platform`` runs: here the kernel is selected."""
-        if self.small is not None and batch_last:
-            longest, batch = max(args[0].shape[:-1], default=1), args[0].shape[-1]
-            if self.small.selected(platform, longest, batch, args[0].dtype):
+        if self.small is not None:
+            kernel, longest, batch = self.small.on(args[0].shape, batch_last)
+            if kernel is not None and self.small.selected(platform, longest, batch, args[0].dtype):
                 with house_numerics():
-                    return _as_list(self.small.function(*args, **params))
+                    return _as_list(kernel(*args, **params))
         return self._run(*args, batch_last=batch_last, **params)
 
     def _batch(self, args: Any, axes: Any, *, batch_last: bool, **params: Hashable) -> Any:

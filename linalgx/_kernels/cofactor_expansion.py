@@ -15,6 +15,7 @@ from jax import lax
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.loops import materialise
 from linalgx._core.matrix import diagonal
+from linalgx._kernels.batch_minor import elimination
 from linalgx._kernels.exponential import exact_power
 
 
@@ -26,6 +27,41 @@ def det(A: jax.Array) -> jax.Array:
 def small_det(A: jax.Array) -> jax.Array:
     """The same, with the batch last."""
     return _of_three_rows(A, batch_minor) if A.shape[0] == 3 else batch_minor(_of_two_rows)(A)
+
+
+def small_slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sign and logarithm of the determinant, with the batch last: by elimination where the expansion is not precise."""
+    return _by_expansion(A, lambda _, delta: (jnp.sign(delta), jnp.log(jnp.abs(delta))), elimination.slogdet)
+
+
+def small_inv(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The inverse of at most two rows, and info, with the batch last.
+
+    The error of the determinant is a factor of the inverse, so that A X is as close to I as by elimination.
+    """
+
+    def of_expansion(A: jax.Array, delta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        adjugate = jnp.swapaxes(batch_minor(cofactor_matrix)(A), 0, 1)
+        return adjugate / delta, jnp.zeros(delta.shape, jnp.int32)
+
+    return _by_expansion(A, of_expansion, elimination.inv)
+
+
+Pair = tuple[jax.Array, jax.Array]
+
+
+def _by_expansion(
+    A: jax.Array, of_expansion: Callable[[jax.Array, jax.Array], Pair], of_elimination: Callable[[jax.Array], Pair]
+) -> Pair:
+    """What is made of A and its determinant, with the batch last, and where that is not precise what is made of A."""
+    delta = _or_nan(A, batch_minor)
+
+    def both(A: jax.Array, delta: jax.Array) -> Pair:
+        pairs = zip(of_elimination(A), of_expansion(A, delta), strict=True)
+        first, second = (jnp.where(jnp.isnan(delta), x, y) for x, y in pairs)
+        return first, second
+
+    return lax.cond(jnp.any(jnp.isnan(delta)), both, of_expansion, A, delta)
 
 
 def cofactor_matrix(A: jax.Array) -> jax.Array:
@@ -56,18 +92,22 @@ def _expansion(A: jax.Array) -> jax.Array:
 
 def _of_three_rows(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
     """The expansion, or what has no range where a product leaves that of the dtype; ``each`` spreads over the batch."""
-
-    def marked(A: jax.Array) -> jax.Array:
-        delta = _expansion(A)
-        return jnp.where(_is_precise(A, delta), delta, jnp.nan)
-
-    # NaN says what is not precise: to know it A need not be read again
-    delta = materialise(each(marked)(A))
+    delta = _or_nan(A, each)
 
     def rescaled(A: jax.Array, delta: jax.Array) -> jax.Array:
         return jnp.where(jnp.isnan(delta), each(_by_exponents)(A), delta)
 
     return lax.cond(jnp.any(jnp.isnan(delta)), rescaled, lambda _, delta: delta, A, delta)
+
+
+def _or_nan(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
+    """The expansion, and NaN where it is not precise: to know that A need not be read again."""
+
+    def marked(A: jax.Array) -> jax.Array:
+        delta = _expansion(A)
+        return jnp.where(_is_precise(A, delta), delta, jnp.nan)
+
+    return materialise(each(marked)(A))
 
 
 def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:

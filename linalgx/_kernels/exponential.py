@@ -150,9 +150,7 @@ def _squarings_for_powers(layout: Layout, powers: Sequence[jax.Array], radius: f
     """
     norms = (_norm(layout, jnp.abs(lax.stop_gradient(X))) for X in powers[1:])
     # by fractions and exponents: the product may be out of the range of the dtype
-    (m2, e2), (m3, e3), (m6, e6) = (
-        jnp.frexp(norm * radius**-k) for k, norm in zip(_POWERS[1:], norms, strict=True)
-    )
+    (m2, e2), (m3, e3), (m6, e6) = (jnp.frexp(norm * radius**-k) for k, norm in zip(_POWERS[1:], norms, strict=True))
     fraction = (m2 * m6) ** 2 * m3
     e = 2 * (e2 + e6) + e3 + _exponent(fraction)
     return jnp.clip(jnp.where(jnp.isfinite(fraction), -(-e // 19), 0), 0, 6)

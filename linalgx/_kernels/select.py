@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from linalgx._core.operation import SmallKernel
+from linalgx._kernels import cofactor_expansion
 from linalgx._kernels.batch_minor import eigh, elimination, exponential, products, qr, svd, triangular
 from linalgx._kernels.crossovers import SMALLEST_BATCH
 
@@ -50,7 +51,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "cholesky_inverse": triangular.cholesky_inverse,
     "cholesky_solve": triangular.cholesky_solve,
     "det": elimination.det,
-    "inv": elimination.inv,
+    "inv": lambda A: elimination.inv(A) if A.shape[0] > 2 else cofactor_expansion.small_inv(A),
     "lu_factor": elimination.lu_factor,
     "lu_solve": elimination.lu_solve,
     "eigh": eigh.eigh,
@@ -59,8 +60,6 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "matmul": products.matmul,
     "matrix_exp": exponential.matrix_exp,
     "qr": qr.qr,
-    "slogdet": elimination.slogdet,
-    "slogdet_and_inverse": elimination.slogdet_and_inverse,
     "solve": lambda A, LU, pivots, B, **options: elimination.lu_solve(LU, pivots, B, **options),
     "solve_triangular": triangular.solve_triangular,
     "svd": svd.svd,

@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 
 from linalgx._core.operation import house_numerics
-from linalgx._kernels import lapack
+from linalgx._kernels import cofactor_expansion, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination, triangular
 from tests.operations.inputs import general, positive_definite, unitary
 
@@ -114,8 +114,22 @@ def test_solution_has_a_small_backward_error(dtype: str, n: int, rng) -> None:
 def test_determinant_and_inverse(dtype: str, n: int, rng) -> None:
     matrices = _hard(rng, dtype, n)[:6]
     A = _batch_last(matrices)
-    sign, logarithm, X = jax.jit(elimination.slogdet_and_inverse)(A)
-    delta = jax.jit(elimination.det)(A)
+    _check_determinants_and_inverses(matrices, *elimination.slogdet_and_inverse(A), elimination.det(A))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_determinant_and_inverse_by_expansion(dtype: str, n: int, rng) -> None:
+    matrices = _hard(rng, dtype, n)
+    A = _batch_last(matrices)
+    X, info = cofactor_expansion.small_inv(A) if n < 3 else elimination.inv(A)
+    np.testing.assert_array_equal(info, 0)
+    _check_determinants_and_inverses(matrices, *cofactor_expansion.small_slogdet(A), X, cofactor_expansion.small_det(A))
+
+
+def _check_determinants_and_inverses(matrices, sign, logarithm, X, delta) -> None:
+    """All four against mpmath."""
+    n, dtype = len(matrices[0]), matrices[0].dtype
     for i, a in enumerate(matrices):
         with mpmath.workdps(500):
             exact = mpmath.matrix(_wide(a).tolist())
@@ -145,6 +159,22 @@ def test_failed_eliminations() -> None:
     sign, logarithm = elimination.slogdet(A)
     np.testing.assert_array_equal(sign[:4], [1, 0, 0, 0])
     np.testing.assert_array_equal(logarithm[:4], [0, -np.inf, -np.inf, -np.inf])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_expansions_where_a_product_has_no_range(n: int) -> None:
+    far, eye = 1e300, np.eye(n)
+    grades = np.diag([far, 1 / far, 1.0][:n])
+    matrices = [eye, far * eye, eye / far, grades, grades[::-1], np.zeros((n, n)), np.ones((n, n)), np.nan * eye]
+    sign, logarithm = cofactor_expansion.small_slogdet(_batch_last(matrices))
+    assert bool(jnp.isnan(sign[-1])) and bool(jnp.isnan(logarithm[-1]))
+    for i, A in enumerate(matrices[:-1]):
+        np.testing.assert_allclose((sign[i], logarithm[i]), np.linalg.slogdet(A), rtol=4 * _eps("float64"), atol=1e-12)
+    if n < 3:
+        X, info = cofactor_expansion.small_inv(_batch_last(matrices))
+        np.testing.assert_array_equal(info, [0, 0, 0, 0, 0, 1, 2 if n > 1 else 0, 0])
+        for i in range(5):
+            np.testing.assert_allclose(X[..., i], np.linalg.inv(matrices[i]), rtol=4 * _eps("float64"))
 
 
 def test_determinant_whose_partial_products_leave_the_range() -> None:

@@ -1,4 +1,4 @@
-"""Products of small matrices, the batch on the last axis."""
+"""Products of small matrices, as sums of outer products: XLA's batched product of small matrices is slow on the CPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,21 @@ from linalgx._core.loops import materialise
 
 
 def matmul(A: jax.Array, B: jax.Array, **_: Any) -> jax.Array:
-    """A B; in memory, once it is large enough that those who read it should not compute it again."""
-    product = multiply(A, B)
-    return materialise(product) if A.shape[1] > 3 else product
+    """A B, the batch on the last axis."""
+    return _kept(multiply(A, B), A.shape[1])
+
+
+def matmul_in_front(A: jax.Array, B: jax.Array, **_: Any) -> jax.Array:
+    """A B, the batch in front."""
+    k = A.shape[-1]
+    return _kept(functools.reduce(operator.add, (A[..., :, i, None] * B[..., i, None, :] for i in range(k))), k)
 
 
 def multiply(A: jax.Array, B: jax.Array) -> jax.Array:
-    """A B as a sum of outer products: XLA's batched product of small matrices is slow on the CPU."""
+    """A B, the batch on the last axis, computed again by all who read it."""
     return functools.reduce(operator.add, (A[:, k, None, :] * B[None, k, :, :] for k in range(A.shape[1])))
+
+
+def _kept(product: jax.Array, terms: int) -> jax.Array:
+    """The product in memory, once it is large enough that those who read it should not compute it again."""
+    return materialise(product) if terms > 3 else product
