@@ -110,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command line."""
     parser.add_argument("--quick", action="store_true", help=f"(n, matrices) in {QUICK_SIZES} only")
     parser.add_argument("--only", action="append", metavar="NAME", help="cases whose name has this in it (repeatable)")
+    parser.add_argument("--n", type=int, nargs="+", help="orders of the matrices, of those that are measured")
     parser.add_argument("--dtype", nargs="+", choices=small.DTYPES, default=small.DTYPES)
     parser.add_argument("--limit", type=float, default=Limits.running, help="seconds after which a call hangs")
 
@@ -120,6 +121,8 @@ def main(options: argparse.Namespace) -> None:
     skipped = name_skipped(PEERS, console)
     kept = chosen((case.name for case in _all_cases(options)), options.only)
     selected = [case for case in _all_cases(options) if case.name in kept]
+    if not selected:
+        raise SystemExit("no case has one of these orders")
     rows = [with_torch(row) for row in small.measure(selected, Limits(running=options.limit), console)]
     report.print_table("ns per matrix, ratios of medians", [_table_row(row) for row in rows])
     summary = summarise(rows)
@@ -131,7 +134,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _all_cases(options: argparse.Namespace) -> Iterable[GeneralCase]:
-    sizes = QUICK_SIZES if options.quick else SIZES
+    sizes = [(n, count) for n, count in (QUICK_SIZES if options.quick else SIZES) if n in (options.n or (n,))]
     groups = ("operation", "operation gradient")
     for group, name, dtype, (n, count) in itertools.product(groups, OPERATIONS, options.dtype, sizes):
         yield GeneralCase(group, name, n, dtype, effort=Effort(), count=count)

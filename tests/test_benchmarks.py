@@ -287,8 +287,8 @@ def test_general_sides_compute_the_same(name):
 
 
 def test_general_from_end_to_end(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(general, "QUICK_SIZES", ((8, 1), (8, 2)))
-    main(["general", "--quick", "--only", "lstsq", "--dtype", "float64", "--out", str(tmp_path)])
+    monkeypatch.setattr(general, "QUICK_SIZES", ((8, 1), (8, 2), (9, 1)))
+    main(["general", "--quick", "--n", "8", "--only", "lstsq", "--dtype", "float64", "--out", str(tmp_path)])
     written = json.loads((tmp_path / "general.json").read_text())
     assert [(row["case"], row["batch"]) for row in written["rows"]] == [
         (case, batch) for case in ("lstsq", "grad lstsq") for batch in (1, 2)
