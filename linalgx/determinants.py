@@ -395,16 +395,7 @@ def _products_without_two(S: jax.Array) -> jax.Array:
 
 # --- Sign and logarithm
 
-
-def _small_slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.small_slogdet(A)
-
-
-slogdet_p = Operation(
-    "slogdet",
-    lambda A: _slogdet_of_factors(*lapack.lu_factor(A)),
-    small=small_kernel("slogdet", _small_slogdet),
-)
+slogdet_p = Operation("slogdet", lambda A: _slogdet_of_factors(*lapack.lu_factor(A)), small=small_kernel("slogdet"))
 
 
 def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -413,16 +404,8 @@ def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]
     return *_slogdet_of_factors(LU, pivots), X
 
 
-def _small_slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    if A.shape[0] > 2:
-        return elimination.slogdet_and_inverse(A)
-    return *cofactor_expansion.small_slogdet(A), cofactor_expansion.small_inv(A)[0]
-
-
 slogdet_and_inverse_p = Operation(
-    "slogdet_and_inverse",
-    _slogdet_and_inverse,
-    small=small_kernel("slogdet_and_inverse", _small_slogdet_and_inverse),
+    "slogdet_and_inverse", _slogdet_and_inverse, small=small_kernel("slogdet_and_inverse")
 )
 
 

@@ -1,4 +1,7 @@
-"""Determinants of at most three rows by the cofactors C_ij of the first, within the whole range of the dtype."""
+"""Determinants of at most three rows by the cofactors C_ij of the first, within the whole range of the dtype.
+
+And what follows from them: sign and logarithm, and the inverse of two rows.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from linalgx._core.matrix import diagonal
 from linalgx._kernels.batch_minor import elimination
 from linalgx._kernels.exponential import exact_power
 
+Pair = tuple[jax.Array, jax.Array]
+
 
 def det(A: jax.Array) -> jax.Array:
     """The determinant, of any number of leading axes; out of the range of the dtype only if it is so itself."""
@@ -29,25 +34,22 @@ def small_det(A: jax.Array) -> jax.Array:
     return _of_three_rows(A, batch_minor) if A.shape[0] == 3 else batch_minor(_of_two_rows)(A)
 
 
-def small_slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+def small_slogdet(A: jax.Array) -> Pair:
     """Sign and logarithm of the determinant, with the batch last: by elimination where the expansion is not precise."""
     return _by_expansion(A, lambda _, delta: (jnp.sign(delta), jnp.log(jnp.abs(delta))), elimination.slogdet)
 
 
-def small_inv(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+def small_inv(A: jax.Array) -> Pair:
     """The inverse of at most two rows, and info, with the batch last.
 
     The error of the determinant is a factor of the inverse, so that A X is as close to I as by elimination.
     """
 
-    def of_expansion(A: jax.Array, delta: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def of_expansion(A: jax.Array, delta: jax.Array) -> Pair:
         adjugate = jnp.swapaxes(batch_minor(cofactor_matrix)(A), 0, 1)
         return adjugate / delta, jnp.zeros(delta.shape, jnp.int32)
 
     return _by_expansion(A, of_expansion, elimination.inv)
-
-
-Pair = tuple[jax.Array, jax.Array]
 
 
 def _by_expansion(

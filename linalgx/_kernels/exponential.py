@@ -36,8 +36,7 @@ _K = -11.148502971774368
 _DEGREE = 18
 _POWERS = (1, 2, 3, 6)
 _MODULI = 16.0
-"""How far the moduli of the entries may lie outside of the disk that the powers lie in: with more than this, rounding
-errors were seen to grow."""
+"""The radius for the moduli of the entries where the powers are measured: rounding errors were seen to grow at 100."""
 
 
 class Layout(NamedTuple):
@@ -122,6 +121,7 @@ def _taylor(layout: Layout, powers: Sequence[jax.Array]) -> jax.Array:
 
 # --- How often to square. T18, differentiated or not, is exact to rounding in a disk: its remainder at A is bounded by
 # that of the scalar exponential at any r with |A^k| <= r^k for all k from 19 on (Al-Mohy & Higham 2009, theorem 4.2).
+# A derivative starts at a lower k, and its directions part the powers, of which no account is taken.
 
 
 def _squarings_for_moduli(layout: Layout, A: jax.Array, radius: float) -> jax.Array:

@@ -46,12 +46,27 @@ def small_kernel(operation: str, kernel: Callable[..., Any] | None = None) -> Sm
     return SmallKernel(kernel or _KERNELS[operation], functools.partial(use_batch_minor, operation))
 
 
+# of few rows the expansion by cofactors takes less than the elimination
+
+
+def _inv(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return elimination.inv(A) if A.shape[0] > 2 else cofactor_expansion.small_inv(A)
+
+
+def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.small_slogdet(A)
+
+
+def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return elimination.slogdet_and_inverse(A) if A.shape[0] > 2 else (*_slogdet(A), _inv(A)[0])
+
+
 _KERNELS: dict[str, Callable[..., Any]] = {
     "cholesky": triangular.cholesky,
     "cholesky_inverse": triangular.cholesky_inverse,
     "cholesky_solve": triangular.cholesky_solve,
     "det": elimination.det,
-    "inv": lambda A: elimination.inv(A) if A.shape[0] > 2 else cofactor_expansion.small_inv(A),
+    "inv": _inv,
     "lu_factor": elimination.lu_factor,
     "lu_solve": elimination.lu_solve,
     "eigh": eigh.eigh,
@@ -60,6 +75,8 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "matmul": products.matmul,
     "matrix_exp": exponential.matrix_exp,
     "qr": qr.qr,
+    "slogdet": _slogdet,
+    "slogdet_and_inverse": _slogdet_and_inverse,
     "solve": lambda A, LU, pivots, B, **options: elimination.lu_solve(LU, pivots, B, **options),
     "solve_triangular": triangular.solve_triangular,
     "svd": svd.svd,
