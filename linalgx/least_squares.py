@@ -31,7 +31,9 @@ from linalgx._core.matrix import (
 from linalgx._core.operation import Operation
 from linalgx._core.results import LstsqResult
 from linalgx._kernels import lapack
+from linalgx._kernels.select import small_products
 from linalgx.decompositions.svd import hermitian_svd, svd_p, svdvals_p
+from linalgx.products import product
 from linalgx.triangular_systems import solve_triangular_p
 
 Factors = tuple[jax.Array, ...]
@@ -153,7 +155,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
         "lstsq", a_1=A_1, U=U, tau=tau[..., None], f=f[..., None], W=W, a=A, b=B
     )
     X = pinv_apply_p(A_1, U, tau[..., 0], f[..., 0], W, B, adjoint=False)
-    R = B - A_b @ X
+    R = B - product(A_b, X)
     residuals = jnp.sum(squared_modulus(R), axis=-2)
     S = svdvals_p(after(X, A)) if S is None else S
     return LstsqResult(X[..., 0] if is_vector else X, residuals, rank, S)
@@ -264,7 +266,7 @@ def _truncation(
     return (U * jnp.where(kept, S, 0)[..., None, :].astype(U.dtype)) @ Vh, U, S, Vh
 
 
-truncation_p = Operation("truncation", _truncation)
+truncation_p = Operation("truncation", _truncation, small=small_products(_truncation))
 
 
 # Rules (Noferini 2017), for m >= n. In P = U^H dA V, the Hermitian part of P is multiplied by the divided differences
@@ -337,7 +339,7 @@ def _pinv(A: jax.Array, U: jax.Array, tau: jax.Array, f: jax.Array, W: jax.Array
     return H(F) if _is_wide(A) else F
 
 
-pinv_p = Operation("pinv", _pinv)
+pinv_p = Operation("pinv", _pinv, small=small_products(_pinv))
 
 
 # Rules (Golub and Pereyra 1973, at constant rank), for m >= n (a wide A is treated as its adjoint):
@@ -402,7 +404,7 @@ def _pinv_apply(
     )
 
 
-pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=({5},))
+pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=({5},), small=small_products(_pinv_apply))
 
 
 # Rules, from dF above, with R = B - A X, T = F^H X and F A = A^H F^H (for the adjoint, A stands for A^H, F for F^H):

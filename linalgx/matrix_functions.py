@@ -29,6 +29,7 @@ from linalgx._core.operation import Operation
 from linalgx._kernels import exponential
 from linalgx._kernels.select import small_kernel
 from linalgx.linear_systems import reported_inverse
+from linalgx.products import product
 
 
 @public("n")
@@ -158,5 +159,5 @@ def _power(A: jax.Array, n: int) -> jax.Array:
         if n % 2:
             factors.append(A)
         n //= 2
-        A = A @ A if n else A
-    return functools.reduce(jnp.matmul, factors)
+        A = product(A, A) if n else A
+    return functools.reduce(product, factors)

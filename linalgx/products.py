@@ -80,7 +80,7 @@ def matmul(
         raise ValueError(f"linalgx.matmul: x1 of shape {X1.shape} and x2 of shape {X2.shape} do not fit")
     _broadcast("matmul", x1=X1.shape[:-2], x2=X2.shape[:-2])
     _require_room("matmul", preferred_element_type, X1.dtype)
-    return _product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
+    return product(X1, X2, precision=precision, preferred_element_type=preferred_element_type)
 
 
 @public("axis", "precision", "preferred_element_type", users_precision=True)
@@ -128,7 +128,7 @@ def vecdot(
     X1, X2 = (X.reshape((1,) * (len(batch) + 1 - X.ndim) + X.shape) for X in (X1, X2))
     row, column = jnp.conj(X1)[..., None, :], X2[..., :, None]
     if _is_small_product(row, column, **options):
-        return _product(row, column, **options)[..., 0, 0]
+        return product(row, column, **options)[..., 0, 0]
     return jnp.vecdot(X1, X2, **options)
 
 
@@ -286,13 +286,13 @@ def multi_dot(arrays: Sequence[ArrayLike], *, precision: jax.lax.PrecisionLike =
     row, column = jnp.ndim(arrays[0]) == 1, jnp.ndim(arrays[-1]) == 1
     split = _cheapest_splits([X.shape for X in matrices])
 
-    def product(i: int, j: int) -> jax.Array:
+    def chained(i: int, j: int) -> jax.Array:
         if i == j:
             return matrices[i]
         k = split[i, j]
-        return _product(product(i, k), product(k + 1, j), precision=precision)
+        return product(chained(i, k), chained(k + 1, j), precision=precision)
 
-    out = product(0, len(matrices) - 1)
+    out = chained(0, len(matrices) - 1)
     return jnp.squeeze(out, axis=(-2,) * row + (-1,) * column)
 
 
@@ -448,7 +448,7 @@ def _trace(X: jax.Array, *, offset: int, dtype: Any) -> jax.Array:
     return jnp.sum(_offset_diagonal(X, offset), axis=-1, dtype=dtype)
 
 
-def _product(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
+def product(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
     """The matrix product, of small matrices as an operation that keeps their layout."""
     if not _is_small_product(X1, X2, **options):
         return jnp.matmul(X1, X2, **options)

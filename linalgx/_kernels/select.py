@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from linalgx._core.batch_minor import batch_minor
 from linalgx._core.operation import SmallKernel
 from linalgx._kernels import cofactor_expansion
 from linalgx._kernels.batch_minor import eigh, elimination, exponential, products, qr, svd, triangular
@@ -44,6 +45,15 @@ def smallest_batch(operation: str, platform: str | None, n: int, dtype: Any) -> 
 def small_kernel(operation: str, kernel: Callable[..., Any] | None = None) -> SmallKernel:
     """The batch-minor kernel of an operation on matrices, and when it runs; ``kernel`` if it is not one of these."""
     return SmallKernel(kernel or _KERNELS[operation], functools.partial(use_batch_minor, operation))
+
+
+def small_products(function: Callable[..., Any]) -> SmallKernel:
+    """The kernel of an operation that has none of its own: its code, with the products that small matrices have."""
+
+    def with_batch_last(*args: jax.Array, **params: Any) -> Any:
+        return batch_minor(functools.partial(function, **params))(*args)
+
+    return small_kernel("matmul", with_batch_last)
 
 
 # of few rows the expansion by cofactors takes less than the elimination

@@ -15,6 +15,7 @@ from linalgx._core.arguments import broadcast_leading_axes, inexact_arrays, publ
 from linalgx._core.matrix import H, from_diagonal, identity, strictly_lower, strictly_upper
 from linalgx._core.operation import Operation
 from linalgx._kernels import lapack
+from linalgx._kernels.select import small_products
 from linalgx.triangular_systems import solve_triangular_p
 
 
@@ -167,7 +168,9 @@ def _fill(V_bar: jax.Array, columns: int) -> jax.Array:
 
 # --- The first n columns of Q
 
-householder_product_p = Operation("householder_product", lapack.householder_product)
+householder_product_p = Operation(
+    "householder_product", lapack.householder_product, small=small_products(lapack.householder_product)
+)
 
 
 # Rules. With V_n the first n rows of V, Q = E - V T V_n^H:
@@ -210,7 +213,7 @@ householder_product_p.defjvp(
 
 # --- Q C, Q^H C, C Q or C Q^H with the square Q
 
-ormqr_p = Operation("ormqr", lapack.ormqr, linear_in=({2},))
+ormqr_p = Operation("ormqr", lapack.ormqr, linear_in=({2},), small=small_products(lapack.ormqr))
 
 
 # Rules, for X = C - V T (V^H C); Q^H has T^H for T, and C Q = (Q^H C^H)^H. With Y = V^H C and Z = V^H X_bar,
