@@ -25,7 +25,7 @@ import linalgx
 from benchmarks import report
 from benchmarks.isolated import Beat, Limits, Worker
 from benchmarks.timing import Effort, compiled, interleaved
-from linalgx._core.operation import RULES, SmallKernel, always
+from linalgx._core.operation import RULES, SmallKernel
 from linalgx._kernels.select import prefer
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -147,14 +147,14 @@ OPERATIONS: dict[str, Call] = {
 
 
 def with_kernel() -> list[str]:
-    """The operations that have a batch-minor kernel for which the table decides."""
-    decided = {name for name, rules in RULES.items() if is_decided(rules.operation.small)}
+    """The operations that have a batch-minor kernel with a line of its own in the table."""
+    decided = {name for name, rules in RULES.items() if is_decided(name, rules.operation.small)}
     return [name for name in OPERATIONS if name in decided]
 
 
-def is_decided(kernel: SmallKernel | None) -> bool:
-    """Whether there is a kernel, and it does not run always."""
-    return kernel is not None and kernel.selected is not always
+def is_decided(name: str, kernel: SmallKernel | None) -> bool:
+    """Whether there is a kernel, and it does not run always, nor where that of another operation does."""
+    return kernel is not None and getattr(kernel.selected, "args", ()) == (name,)
 
 
 # --- measuring
