@@ -10,8 +10,6 @@ differentiation", section 2.2.4; Magnus and Neudecker (2019), "Matrix Differenti
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -225,7 +223,7 @@ def _small_det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
         return elimination.det(A), cofactors.adjugate(A)
     delta, X = elimination.det_and_inverse(A)
     by_inverse = delta * X
-    good = batch_minor(functools.partial(_inverse_serves, power=1))(A, delta, by_inverse)
+    good = batch_minor(_inverse_serves)(A, delta, by_inverse, power=1)
 
     def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
         adj = _adjugate_by_singular_values(jnp.moveaxis(A, -1, 0))
@@ -355,7 +353,7 @@ def _second_variation(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Arr
 
 
 def _inverse_serves(A: jax.Array, delta: jax.Array, adj: jax.Array, power: float) -> jax.Array:
-    """Whether |A| |A^-1| in the maximum norm is below eps^-power; or det A is NaN, and nothing is better.
+    """Whether |A| |A^-1| in the infinity norm is below eps^-power; or det A is NaN, and nothing is better.
 
     With power = 1 that is enough for delta A^-1: by one tiny pivot delta and A^-1 are off alike, and their product is
     as accurate as that of the singular values.
@@ -437,6 +435,7 @@ def _slogdet_jvp(residuals, dA):
 
 
 def _inverse(residual):
+    """Of A: the residual itself, but of one or two rows that is A."""
     return slogdet_and_inverse_p(residual)[2] if residual.shape[-1] <= 2 else residual
 
 

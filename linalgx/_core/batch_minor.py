@@ -34,13 +34,17 @@ def is_small(shapes: Sequence[Sequence[int]]) -> bool:
 
 
 def batch_minor(function: Callable[..., Any], axes: Any = -1) -> Callable[..., Any]:
-    """``jax.vmap(function, in_axes=axes, out_axes=-1)`` where axes are -1 or None, with the batch last all the way."""
+    """``jax.vmap(function, in_axes=axes, out_axes=-1)`` where axes are -1 or None, with the batch last all the way.
 
-    def batched(*args: Any) -> Any:
+    Static parameters come by keyword.
+    """
+
+    def batched(*args: Any, **params: Any) -> Any:
+        member = functools.partial(function, **params)
         traced: list[tuple[core.ClosedJaxpr, Any]] = []
 
         def trace(*members: Any) -> None:
-            traced.append(jax.make_jaxpr(function, return_shape=True)(*members))
+            traced.append(jax.make_jaxpr(member, return_shape=True)(*members))
 
         # the members of a vmap have the types, with shardings and varying axes, that tracing needs
         jax.eval_shape(jax.vmap(trace, in_axes=axes), *args)

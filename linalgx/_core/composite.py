@@ -34,13 +34,10 @@ class _Composite(Operation):
     """An operation whose kernel and rules follow from its implementation."""
 
     def __init__(self, function: Callable[..., jax.Array], rank: int | None):
-        super().__init__(function.__name__, function, small=SmallKernel(self._batched, always, rank))
+        super().__init__(function.__name__, function, small=SmallKernel(batch_minor(function), always, rank))
         self.fwd, self.bwd, self.jvp = self._fwd, self._bwd, self._jvp
         ad.primitive_jvps[self.primitive] = self._differentiate
         ad.primitive_transposes[self.primitive] = self._transpose
-
-    def _batched(self, *args: jax.Array, **params: Hashable) -> jax.Array:
-        return batch_minor(functools.partial(self.implementation, **params))(*args)
 
     def _run(self, *args: Any, batch_last: bool, **params: Hashable) -> list[jax.Array]:
         function = functools.partial(self.implementation, **params)

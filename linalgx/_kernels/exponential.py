@@ -145,8 +145,9 @@ def _squarings_for_moduli(layout: Layout, A: jax.Array, radius: float) -> jax.Ar
 
 
 def _squarings_for_powers(layout: Layout, powers: Sequence[jax.Array], radius: float) -> jax.Array:
-    """The smallest s with r / 2^s in the disk, for r^19 = |A^2|^2 |A^3| |A^6|^2, which bounds A^19 and, as products of
-    A^2, A^3 and A^6, all that follow.
+    """The smallest s with r / 2^s in the disk, for r^19 = |A^2|^2 |A^3| |A^6|^2.
+
+    That bounds A^19, and r^k all that follow, as products of A^2, A^3 and A^6.
     """
     norms = (_norm(layout, jnp.abs(lax.stop_gradient(X))) for X in powers[1:])
     # by fractions and exponents: the product may be out of the range of the dtype

@@ -49,11 +49,7 @@ def small_kernel(operation: str, kernel: Callable[..., Any] | None = None) -> Sm
 
 def small_products(function: Callable[..., Any]) -> SmallKernel:
     """The kernel of an operation that has none of its own: its code, with the products that small matrices have."""
-
-    def with_batch_last(*args: jax.Array, **params: Any) -> Any:
-        return batch_minor(functools.partial(function, **params))(*args)
-
-    return small_kernel("matmul", with_batch_last)
+    return small_kernel("matmul", batch_minor(function))
 
 
 # of few rows the expansion by cofactors takes less than the elimination

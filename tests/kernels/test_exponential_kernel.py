@@ -9,7 +9,7 @@ import pytest
 from linalgx._core.operation import house_numerics
 from linalgx._kernels import exponential
 from linalgx._kernels.batch_minor.exponential import matrix_exp
-from linalgx._kernels.batch_minor.products import multiply
+from linalgx._kernels.batch_minor.products import matmul_in_front, multiply
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
 NORMS = (0.0, 1e-8, 0.3, 2.0, 9.0, 40.0)
@@ -115,3 +115,4 @@ def test_products(shape, dtype, rng) -> None:
     expected = A @ B
     bound = 4 * k * float(np.finfo(dtype).eps) * np.max(np.abs(A) @ np.abs(B))
     np.testing.assert_allclose(_apply(multiply, A, B), expected, atol=bound, rtol=0)
+    np.testing.assert_allclose(jax.jit(matmul_in_front)(A, B), expected, atol=bound, rtol=0)

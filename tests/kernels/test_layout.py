@@ -103,6 +103,26 @@ def test_batch_first_is_converted_at_the_ends_alone(name: str, most: int) -> Non
     assert away <= 1
 
 
+PRODUCTS = {
+    "matmul": linalgx.matmul,
+    "vecdot": linalgx.vecdot,
+    "matrix_power": lambda A, _: linalgx.matrix_power(A, 5),
+    "pinv": lambda A, _: linalgx.pinv(A),
+    "lstsq": lambda A, B: linalgx.lstsq(A, B).solution,
+    "ormqr": lambda A, B: linalgx.ormqr(A, A[..., 0], B),
+}
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_with_the_batch_in_front_are_not_those_of_xla(name: str) -> None:
+    args = _inputs("mm", 4, 0)
+    gradient = jax.grad(lambda *x: jnp.sum(PRODUCTS[name](*x) ** 2))
+    assert " dot(" in jax.jit(jnp.matmul).lower(*args).compile().as_text()
+    for function in (PRODUCTS[name], gradient):
+        assert " dot(" not in _compiled(function, args)
+
+
 @pytest.mark.optimized
 @pytest.mark.parametrize(("name", "n", "of_value", "of_gradient"), BOUNDS)
 def test_nothing_is_computed_twice(name: str, n: int, of_value: tuple[int, int], of_gradient: tuple[int, int]) -> None:
