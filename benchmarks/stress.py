@@ -40,7 +40,7 @@ GRADIENTS: dict[str, Callable[..., Any]] = {
     "slogdet": lambda la, A, b: la.slogdet(A)[1],
     "two independent solves": lambda la, A, b: la.solve(A, b) + la.solve(A[::-1], b),
 }
-"""Programs of (batch, n, n) and (batch, n, 1), of which the gradient runs; the last is not chained by any rule."""
+"""Programs of (batch, n, n) and (batch, n, 1), of which the gradient runs."""
 
 
 @dataclasses.dataclass(frozen=True)

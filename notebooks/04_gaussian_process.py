@@ -155,16 +155,10 @@ for name, held_out in (("1972 to 1975", interpolated), ("1998 to 2001", extrapol
 # ## How certain are the hyperparameters?
 #
 # The Hessian of the same function, by forward over reverse mode, gives their standard errors (Laplace's approximation): in logarithms, so that 0.1 is
-# ten percent. `lax.map` takes its columns one after the other; `jax.hessian` would hold all eight at once.
-
+# ten percent.
 
 # %%
-@jax.jit
-def curvature(theta):
-    gradient = lambda theta: negative_log_likelihood(theta)[1]
-    return jax.lax.map(lambda e: jax.jvp(gradient, (theta,), (e,))[1], jnp.eye(len(theta)))
-
-
+curvature = jax.jit(jax.jacfwd(lambda theta: negative_log_likelihood(theta)[1]))
 errors = jnp.sqrt(linalgx.diagonal(linalgx.inv(curvature(result.x))))
 fig, ax = plt.subplots(figsize=(7.5, 3.2))
 ax.errorbar(

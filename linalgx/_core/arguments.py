@@ -57,7 +57,7 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
             out = out if half is None else jax.tree.map(functools.partial(_to_half, half), out)
             return Reported(out, reports) if reports else out
 
-        compiled: Callable[..., Any] = jax.jit(body, static_argnames=static)
+        compiled: Callable[..., Any] = jax.jit(body, static_argnames=static, inline=True)
         compiled = _with_tuples(compiled, lists) if lists else compiled
 
         @functools.wraps(function)

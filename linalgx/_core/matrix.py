@@ -189,9 +189,9 @@ def kept_singular_values(
 def after(X: jax.Array, Y: jax.Array) -> jax.Array:
     """Y as it is, but as a value that XLA cannot compute before X.
 
-    Two batched calls of LAPACK that do not need one another may run side by side on the threads of one pool, split
-    their batches onto the same pool and wait for ever (jax 0.10.2 on two cores). Where a rule solves with the factors
-    that the value was solved with, this puts the two in a row. XLA cannot see that zero times a finite number is zero.
+    Two batched calls of LAPACK that do not need one another can wait for ever (:mod:`linalgx._core.in_turn`). Where a
+    rule solves with the factors that the value was solved with, this puts the two in a row, also if they are in
+    different functions of a program. XLA cannot see that zero times a finite number is zero.
     """
     X = jax.lax.stop_gradient(X)
     if X.shape != Y.shape:

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
+from linalgx._core.in_turn import in_turn
 from linalgx._core.linear_map import (
     LinearMap,
     Sides,
@@ -124,7 +125,7 @@ class Operation:
         self.primitive = new_primitive(f"linalgx_{name}", self._run, multiple_results=True)
         for platform in (None, "cpu", "cuda"):
             lower = functools.partial(self._lower, platform)
-            mlir.register_lowering(self.primitive, mlir.lower_fun(lower, multiple_results=True), platform=platform)
+            mlir.register_lowering(self.primitive, lower, platform=platform, cacheable=False)
         batching.primitive_batchers[self.primitive] = self._batch
 
     def __call__(self, *args: Any, **params: Hashable) -> Any:
@@ -169,14 +170,26 @@ class Operation:
                 return _as_list(self.implementation(*args, **params))
             return [jnp.moveaxis(x, 0, -1) for x in _as_list(self.implementation(*map(_first, args), **params))]
 
-    def _lower(self, platform: str | None, *args: Any, batch_last: bool, **params: Any) -> list[jax.Array]:
+    def _lower(self, platform: str | None, ctx: mlir.LoweringRuleContext, *args: Any, **params: Any) -> Any:
         """What the program of ``platform`` runs: here the kernel is selected."""
-        if self.small is not None:
-            kernel, longest, batch = self.small.on(args[0].shape, batch_last)
-            if kernel is not None and self.small.selected(platform, longest, batch, args[0].dtype):
-                with house_numerics():
-                    return _as_list(kernel(*args, **params))
-        return self._run(*args, batch_last=batch_last, **params)
+        kernel = self._selected(platform, ctx.avals_in[0], params["batch_last"])
+        lower = mlir.lower_fun(kernel or self._run, multiple_results=True)
+        calls_lapack = kernel is None and platform == "cpu"
+        return (in_turn(lower) if calls_lapack else lower)(ctx, *args, **params)
+
+    def _selected(self, platform: str | None, first: Any, batch_last: bool) -> Callable[..., list[jax.Array]] | None:
+        """The kernel for many small problems, where it is to run on a first argument like this."""
+        if self.small is None:
+            return None
+        kernel, longest, batch = self.small.on(first.shape, batch_last)
+        if kernel is None or not self.small.selected(platform, longest, batch, first.dtype):
+            return None
+
+        def run(*args: Any, batch_last: bool, **params: Any) -> list[jax.Array]:
+            with house_numerics():
+                return _as_list(kernel(*args, **params))
+
+        return run
 
     def _batch(self, args: Any, axes: Any, *, batch_last: bool, **params: Hashable) -> Any:
         if batch_last:

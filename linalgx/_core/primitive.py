@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
 
 def new_primitive(name: str, function: Callable[..., Any], *, multiple_results: bool) -> Primitive:
@@ -33,3 +34,8 @@ def new_primitive(name: str, function: Callable[..., Any], *, multiple_results: 
 @functools.lru_cache(maxsize=4096)
 def _program(primitive: Primitive, params: tuple[tuple[str, Hashable], ...]) -> Callable[..., Any]:
     return jax.jit(lambda *args: primitive.bind(*args, **dict(params)))
+
+
+def is_for_one_device(ctx: mlir.LoweringRuleContext) -> bool:
+    """Whether the program that is being lowered runs on one device."""
+    return getattr(ctx.module_context.axis_context, "num_devices", None) == 1

@@ -18,7 +18,7 @@ from jaxlib.lapack import prepare_lapack_call
 
 from linalgx._core.errors import nan_where
 from linalgx._core.matrix import T, diagonal
-from linalgx._core.primitive import new_primitive
+from linalgx._core.primitive import is_for_one_device, new_primitive
 from linalgx._kernels.exponential import power_of_two
 from linalgx._kernels.interchanges import interchange
 
@@ -37,8 +37,8 @@ def _on_one_cpu(name: str, by_jax: Function, by_lapack: Function) -> Function:
     primitive = new_primitive(name, by_jax, multiple_results=False)
 
     def lower(ctx: mlir.LoweringRuleContext, A: mlir.ir.Value) -> Any:
-        devices = getattr(ctx.module_context.axis_context, "num_devices", None)
-        return mlir.lower_fun(by_lapack if devices == 1 else by_jax, multiple_results=False)(ctx, A)
+        function = by_lapack if is_for_one_device(ctx) else by_jax
+        return mlir.lower_fun(function, multiple_results=False)(ctx, A)
 
     mlir.register_lowering(primitive, mlir.lower_fun(by_jax, multiple_results=False))
     mlir.register_lowering(primitive, lower, platform="cpu")
