@@ -144,7 +144,7 @@ def logdet(a: ArrayLike) -> jax.Array:
 
 
 det_by_cofactors_p = Operation(
-    "det_by_cofactors", cofactor_expansion.det, small=SmallKernel(cofactor_expansion.small_det, always)
+    "det_by_cofactors", cofactor_expansion.det, small=SmallKernel(cofactor_expansion.small_det, always, rank=None)
 )
 
 

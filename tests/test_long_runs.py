@@ -99,7 +99,8 @@ def test_caches_do_not_grow_with_shapes(shapes: int) -> None:
         trace(i)
     gc.collect()
     assert programs.cache_info().currsize == number
-    assert not any(isinstance(x, jax.core.Tracer) for x in gc.get_objects())
+    # by type: what isinstance asks of the objects of other libraries can warn
+    assert not any(issubclass(type(x), jax.core.Tracer) for x in gc.get_objects())
 
 
 # --- threads

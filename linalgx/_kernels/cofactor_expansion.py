@@ -63,7 +63,7 @@ def _by_expansion(
         first, second = (jnp.where(jnp.isnan(delta), x, y) for x, y in pairs)
         return first, second
 
-    return lax.cond(jnp.any(jnp.isnan(delta)), both, of_expansion, A, delta)
+    return lax.cond(_some_nan(delta), both, of_expansion, A, delta)
 
 
 def cofactor_matrix(A: jax.Array) -> jax.Array:
@@ -99,7 +99,7 @@ def _of_three_rows(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
     def rescaled(A: jax.Array, delta: jax.Array) -> jax.Array:
         return jnp.where(jnp.isnan(delta), each(_by_exponents)(A), delta)
 
-    return lax.cond(jnp.any(jnp.isnan(delta)), rescaled, lambda _, delta: delta, A, delta)
+    return lax.cond(_some_nan(delta), rescaled, lambda _, delta: delta, A, delta)
 
 
 def _or_nan(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
@@ -112,11 +112,17 @@ def _or_nan(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
     return materialise(each(marked)(A))
 
 
+def _some_nan(delta: jax.Array) -> jax.Array:
+    """Whether there is a NaN in an array without infinities: one sum, which takes less time than a comparison each."""
+    return jnp.isnan(jnp.sum(0 * (jnp.real(delta) + jnp.imag(delta))))
+
+
 def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:
     """Whether no product overflowed, and all that underflowed are too small to be seen in the determinant."""
     limits = jnp.finfo(A.dtype)
     modulus = jnp.abs(jnp.real(delta)) + jnp.abs(jnp.imag(delta))
-    factors = jnp.sum(jnp.abs(jnp.real(A[..., 0, :])) + jnp.abs(jnp.imag(A[..., 0, :])), axis=-1)
+    first = (A[..., 0, j] for j in range(A.shape[-1]))
+    factors = functools.reduce(jnp.add, (jnp.abs(jnp.real(x)) + jnp.abs(jnp.imag(x)) for x in first))
     return jnp.isfinite(modulus) & (modulus * float(limits.eps) > 8 * float(limits.tiny) * jnp.maximum(factors, 1))
 
 
