@@ -10,6 +10,10 @@ differentiation", section 2.2.4; Magnus and Neudecker (2019), "Matrix Differenti
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -25,6 +29,7 @@ from linalgx._kernels import cofactor_expansion, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
 from linalgx._kernels.cofactor_expansion import cofactor_matrix
 from linalgx._kernels.select import small_kernel
+from linalgx.products import product
 
 
 @public()
@@ -101,7 +106,7 @@ def slogdet(a: ArrayLike, *, method: str | None = None) -> SlogdetResult:
     """
     A = square_matrix("slogdet", a=a)
     require_option("slogdet", "method", method, (None, "lu"))
-    return SlogdetResult(*slogdet_p(A))
+    return SlogdetResult(*_slogdet(A))
 
 
 @public()
@@ -133,7 +138,7 @@ def logdet(a: ArrayLike) -> jax.Array:
     Source:
         Giles (2008), section 2.2.4.
     """
-    sign, logabsdet = slogdet_p(square_matrix("logdet", a=a))
+    sign, logabsdet = _slogdet(square_matrix("logdet", a=a))
     if jnp.iscomplexobj(sign):
         return jnp.log(sign) + logabsdet.astype(sign.dtype)
     report("logdet", "the determinant is negative", lambda sign: (sign < 0).astype(jnp.int32), sign)
@@ -143,9 +148,13 @@ def logdet(a: ArrayLike) -> jax.Array:
 # --- Determinant of at most three rows: delta = sum_j A_0j C_0j, where C_ij are the cofactors
 
 
-det_by_cofactors_p = Operation(
-    "det_by_cofactors", cofactor_expansion.det, small=SmallKernel(cofactor_expansion.small_det, always, rank=None)
-)
+def _by_cofactors(name: str, function: Callable[..., Any]) -> Operation:
+    """An operation on few rows: it takes so little time that leading axes stay in front."""
+    small = functools.partial(function, each=batch_minor)
+    return Operation(name, function, small=SmallKernel(small, always, rank=None))
+
+
+det_by_cofactors_p = _by_cofactors("det_by_cofactors", cofactor_expansion.det)
 
 
 # Rules.
@@ -416,27 +425,18 @@ slogdet_and_inverse_p = Operation(
 
 
 def _slogdet_fwd(A):
-    if A.shape[-1] <= 2:
-        # to invert A again takes less time than to keep its inverse
-        sign, logabsdet = slogdet_p(A)
-        return (sign, logabsdet), (sign, A)
     sign, logabsdet, X = slogdet_and_inverse_p(A)
     return (sign, logabsdet), (sign, X)
 
 
 def _slogdet_bwd(residuals, cotangents):
     sign, X = residuals
-    return (_weight(sign, *cotangents)[..., None, None] * H(_inverse(X)),)
+    return (_weight(sign, *cotangents)[..., None, None] * H(X),)
 
 
 def _slogdet_jvp(residuals, dA):
     sign, X = residuals
-    return _change_of_slogdet(sign, _inverse(X), dA)
-
-
-def _inverse(residual):
-    """Of A: the residual itself, but of one or two rows that is A."""
-    return slogdet_and_inverse_p(residual)[2] if residual.shape[-1] <= 2 else residual
+    return _change_of_slogdet(sign, X, dA)
 
 
 def _change_of_slogdet(sign, X, dA):
@@ -473,6 +473,60 @@ def _slogdet_and_inverse_jvp(residuals, dA):
 slogdet_and_inverse_p.defvjp(_slogdet_and_inverse_fwd, _slogdet_and_inverse_bwd)
 slogdet_and_inverse_p.defjvp(
     _slogdet_and_inverse_jvp, source="Giles (2008), Collected matrix derivative results, sections 2.2.3 and 2.2.4"
+)
+
+
+# --- The same of one or two rows, by cofactors. To invert A again takes less time than to keep its inverse
+
+
+def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    sign, logabsdet = (slogdet_by_cofactors_p if 0 < A.shape[-1] <= 2 else slogdet_p)(A)
+    return sign, logabsdet
+
+
+slogdet_by_cofactors_p = _by_cofactors("slogdet_by_cofactors", cofactor_expansion.slogdet)
+inverse_by_cofactors_p = _by_cofactors("inverse_by_cofactors", lambda A, **each: cofactor_expansion.inv(A, **each)[0])
+
+
+def _slogdet_by_cofactors_fwd(A):
+    sign, logabsdet = slogdet_by_cofactors_p(A)
+    return (sign, logabsdet), (sign, A)
+
+
+def _slogdet_by_cofactors_bwd(residuals, cotangents):
+    sign, A = residuals
+    return _slogdet_bwd((sign, inverse_by_cofactors_p(A)), cotangents)
+
+
+def _slogdet_by_cofactors_jvp(residuals, dA):
+    sign, A = residuals
+    return _slogdet_jvp((sign, inverse_by_cofactors_p(A)), dA)
+
+
+slogdet_by_cofactors_p.defvjp(_slogdet_by_cofactors_fwd, _slogdet_by_cofactors_bwd)
+slogdet_by_cofactors_p.defjvp(
+    _slogdet_by_cofactors_jvp, source="Giles (2008), Collected matrix derivative results, section 2.2.4"
+)
+
+
+def _inverse_by_cofactors_fwd(A):
+    X = inverse_by_cofactors_p(A)
+    return X, (X,)
+
+
+def _inverse_by_cofactors_bwd(residuals, X_bar):
+    (X,) = residuals
+    return (-product(H(X), product(X_bar, H(X))),)
+
+
+def _inverse_by_cofactors_jvp(residuals, dA):
+    (X,) = residuals
+    return -product(X, product(dA, X))
+
+
+inverse_by_cofactors_p.defvjp(_inverse_by_cofactors_fwd, _inverse_by_cofactors_bwd)
+inverse_by_cofactors_p.defjvp(
+    _inverse_by_cofactors_jvp, source="Giles (2008), Collected matrix derivative results, section 2.2.3"
 )
 
 

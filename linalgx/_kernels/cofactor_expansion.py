@@ -1,6 +1,7 @@
 """Determinants of at most three rows by the cofactors C_ij of the first, within the whole range of the dtype.
 
-And what follows from them: sign and logarithm, and the inverse of two rows.
+And what follows from them: sign and logarithm, and the inverse of two rows. Every function takes matrices with any
+number of leading axes, or with the batch last if ``each`` is :func:`linalgx._core.batch_minor.batch_minor`.
 """
 
 from __future__ import annotations
@@ -16,54 +17,73 @@ import jax.numpy as jnp
 from jax import lax
 
 from linalgx._core.batch_minor import batch_minor
+from linalgx._core.errors import nan_where
 from linalgx._core.loops import materialise
 from linalgx._core.matrix import diagonal
-from linalgx._kernels.batch_minor import elimination
 from linalgx._kernels.exponential import exact_power
 
-Pair = tuple[jax.Array, jax.Array]
+Spread = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def det(A: jax.Array) -> jax.Array:
-    """The determinant, of any number of leading axes; out of the range of the dtype only if it is so itself."""
-    return _of_three_rows(A, lambda function: function) if A.shape[-1] == 3 else _of_two_rows(A)
+def in_front(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself: leading axes of its arguments are a batch."""
+    return function
 
 
-def small_det(A: jax.Array) -> jax.Array:
-    """The same, with the batch last."""
-    return _of_three_rows(A, batch_minor) if A.shape[0] == 3 else batch_minor(_of_two_rows)(A)
+def det(A: jax.Array, each: Spread = in_front) -> jax.Array:
+    """The determinant; out of the range of the dtype only if it is so itself."""
+    if A.shape[0 if each is batch_minor else -1] < 3:
+        return each(_of_two_rows)(A)
+    return _of_expansion(lambda A, delta, exponent: _by_power_of_two(delta, exponent), A, each)
 
 
-def small_slogdet(A: jax.Array) -> Pair:
-    """Sign and logarithm of the determinant, with the batch last: by elimination where the expansion is not precise."""
-    return _by_expansion(A, lambda _, delta: (jnp.sign(delta), jnp.log(jnp.abs(delta))), elimination.slogdet)
+def slogdet(A: jax.Array, each: Spread = in_front) -> tuple[jax.Array, jax.Array]:
+    """Sign and logarithm of the determinant."""
+
+    def of_determinant(A: jax.Array, delta: jax.Array, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.sign(delta), jnp.log(jnp.abs(delta)) + exponent.astype(jnp.finfo(A.dtype).dtype) * math.log(2)
+
+    return _of_expansion(of_determinant, A, each)
 
 
-def small_inv(A: jax.Array) -> Pair:
-    """The inverse of at most two rows, and info, with the batch last.
+def inv(A: jax.Array, each: Spread = in_front) -> tuple[jax.Array, jax.Array]:
+    """The inverse of one or two rows, NaN if there is none; and info, the number of the pivot that is zero, or 0.
 
     The error of the determinant is a factor of the inverse, so that A X is as close to I as by elimination.
     """
 
-    def of_expansion(A: jax.Array, delta: jax.Array) -> Pair:
-        adjugate = jnp.swapaxes(batch_minor(cofactor_matrix)(A), 0, 1)
-        return adjugate / delta, jnp.zeros(delta.shape, jnp.int32)
+    def of_determinant(A: jax.Array, delta: jax.Array, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # the power of two in two parts: the inverse may have a range where the determinant has none
+        half, rest = exponent // 2, exponent - exponent // 2
+        adjugate = jnp.swapaxes(cofactor_matrix(A), -1, -2)
+        scaled = _by_power_of_two(adjugate, -half[..., None, None]) / delta[..., None, None]
+        X = _by_power_of_two(scaled, -rest[..., None, None])
+        zero_pivot = jnp.where(jnp.all(A[..., 0] == 0, axis=-1), 1, A.shape[-1])
+        return nan_where(delta == 0, X), jnp.where(delta == 0, zero_pivot, 0).astype(jnp.int32)
 
-    return _by_expansion(A, of_expansion, elimination.inv)
+    return _of_expansion(of_determinant, A, each)
 
 
-def _by_expansion(
-    A: jax.Array, of_expansion: Callable[[jax.Array, jax.Array], Pair], of_elimination: Callable[[jax.Array], Pair]
-) -> Pair:
-    """What is made of A and its determinant, with the batch last, and where that is not precise what is made of A."""
-    delta = _or_nan(A, batch_minor)
+def _of_expansion(function: Callable[..., Any], A: jax.Array, each: Spread) -> Any:
+    """``function(A, delta, e)`` of det A = delta 2^e, where e is 0 unless det A, or a product in it, has no range.
 
-    def both(A: jax.Array, delta: jax.Array) -> Pair:
-        pairs = zip(of_elimination(A), of_expansion(A, delta), strict=True)
-        first, second = (jnp.where(jnp.isnan(delta), x, y) for x, y in pairs)
-        return first, second
+    That is looked for in the determinants, in which it is marked, so that A need not be read again.
+    """
 
-    return lax.cond(_some_nan(delta), both, of_expansion, A, delta)
+    def marked(A: jax.Array) -> jax.Array:
+        delta = _expansion(A)
+        return jnp.where(_is_precise(A, delta), delta, jnp.nan)
+
+    def of_range(A: jax.Array, delta: jax.Array) -> Any:
+        return function(A, delta, jnp.int32(0))
+
+    def out_of_range(A: jax.Array, delta: jax.Array) -> Any:
+        digits, exponent = _digits_and_exponent(A)
+        lost = jnp.isnan(delta)
+        return function(A, jnp.where(lost, digits, delta), jnp.where(lost, exponent, 0))
+
+    delta = materialise(each(marked)(A))
+    return lax.cond(_some_nan(delta), each(out_of_range), each(of_range), A, delta)
 
 
 def cofactor_matrix(A: jax.Array) -> jax.Array:
@@ -92,26 +112,6 @@ def _expansion(A: jax.Array) -> jax.Array:
     return functools.reduce(jnp.add, (A[..., 0, j] * _cofactor(A, 0, j) for j in range(A.shape[-1])))
 
 
-def _of_three_rows(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
-    """The expansion, or what has no range where a product leaves that of the dtype; ``each`` spreads over the batch."""
-    delta = _or_nan(A, each)
-
-    def rescaled(A: jax.Array, delta: jax.Array) -> jax.Array:
-        return jnp.where(jnp.isnan(delta), each(_by_exponents)(A), delta)
-
-    return lax.cond(_some_nan(delta), rescaled, lambda _, delta: delta, A, delta)
-
-
-def _or_nan(A: jax.Array, each: Callable[..., Any]) -> jax.Array:
-    """The expansion, and NaN where it is not precise: to know that A need not be read again."""
-
-    def marked(A: jax.Array) -> jax.Array:
-        delta = _expansion(A)
-        return jnp.where(_is_precise(A, delta), delta, jnp.nan)
-
-    return materialise(each(marked)(A))
-
-
 def _some_nan(delta: jax.Array) -> jax.Array:
     """Whether there is a NaN in an array without infinities: one sum, which takes less time than a comparison each."""
     return jnp.isnan(jnp.sum(0 * (jnp.real(delta) + jnp.imag(delta))))
@@ -126,8 +126,8 @@ def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:
     return jnp.isfinite(modulus) & (modulus * float(limits.eps) > 8 * float(limits.tiny) * jnp.maximum(factors, 1))
 
 
-def _by_exponents(A: jax.Array) -> jax.Array:
-    """The same as a sum over the permutations, with the exponents of its terms kept apart from their digits."""
+def _digits_and_exponent(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Delta and e with det A = delta 2^e: a sum over the permutations, with exponents kept apart from digits."""
     n, limits = A.shape[-1], jnp.finfo(A.dtype)
     exponent = jnp.frexp(jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A))))[1]
     half = exponent // 2
@@ -137,18 +137,23 @@ def _by_exponents(A: jax.Array) -> jax.Array:
     for columns in itertools.permutations(range(n)):
         odd = sum(i > j for i, j in itertools.combinations(columns, 2)) % 2
         terms.append((-1) ** odd * math.prod((digits[..., i, j] for i, j in enumerate(columns)), start=1))
-        exponents.append(sum(exponent[..., i, j] for i, j in enumerate(columns)))
+        exponents.append(functools.reduce(jnp.add, (exponent[..., i, j] for i, j in enumerate(columns))))
     largest = functools.reduce(jnp.maximum, exponents)
     step = int(limits.maxexp) - 8
     aligned = (
         x * exact_power(jnp.maximum(e - largest, -step), A.dtype).astype(A.dtype)
         for x, e in zip(terms, exponents, strict=True)
     )
-    delta = functools.reduce(jnp.add, aligned)
-    for _ in range(n + 1):
-        part = jnp.clip(largest, -step, step)
-        delta, largest = _times(delta, exact_power(part, A.dtype)), largest - part
-    return delta
+    return functools.reduce(jnp.add, aligned), largest
+
+
+def _by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
+    """X 2^e, in as many steps as the determinant of three rows can need."""
+    step = int(jnp.finfo(x.dtype).maxexp) - 8
+    for _ in range(4):
+        part = jnp.clip(exponent, -step, step)
+        x, exponent = _times(x, exact_power(part, x.dtype)), exponent - part
+    return x
 
 
 def _times(x: jax.Array, s: jax.Array | float) -> jax.Array:

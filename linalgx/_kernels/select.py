@@ -56,15 +56,11 @@ def small_products(function: Callable[..., Any]) -> SmallKernel:
 
 
 def _inv(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return elimination.inv(A) if A.shape[0] > 2 else cofactor_expansion.small_inv(A)
+    return elimination.inv(A) if A.shape[0] > 2 else cofactor_expansion.inv(A, batch_minor)
 
 
 def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.small_slogdet(A)
-
-
-def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return elimination.slogdet_and_inverse(A) if A.shape[0] > 2 else (*_slogdet(A), _inv(A)[0])
+    return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.slogdet(A, batch_minor)
 
 
 _KERNELS: dict[str, Callable[..., Any]] = {
@@ -82,7 +78,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "matrix_exp": exponential.matrix_exp,
     "qr": qr.qr,
     "slogdet": _slogdet,
-    "slogdet_and_inverse": _slogdet_and_inverse,
+    "slogdet_and_inverse": elimination.slogdet_and_inverse,
     "solve": lambda A, LU, pivots, B, **options: elimination.lu_solve(LU, pivots, B, **options),
     "solve_triangular": triangular.solve_triangular,
     "svd": svd.svd,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from linalgx._core.batch_minor import batch_minor
 from linalgx._core.operation import house_numerics
 from linalgx._kernels import cofactor_expansion, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination, triangular
@@ -122,9 +123,15 @@ def test_determinant_and_inverse(dtype: str, n: int, rng) -> None:
 def test_determinant_and_inverse_by_expansion(dtype: str, n: int, rng) -> None:
     matrices = _hard(rng, dtype, n)
     A = _batch_last(matrices)
-    X, info = cofactor_expansion.small_inv(A) if n < 3 else elimination.inv(A)
+    X, info = cofactor_expansion.inv(A, batch_minor) if n < 3 else elimination.inv(A)
     np.testing.assert_array_equal(info, 0)
-    _check_determinants_and_inverses(matrices, *cofactor_expansion.small_slogdet(A), X, cofactor_expansion.small_det(A))
+    results = *cofactor_expansion.slogdet(A, batch_minor), X, cofactor_expansion.det(A, batch_minor)
+    _check_determinants_and_inverses(matrices, *results)
+    # the same with the batch in front
+    A = jnp.stack(matrices)
+    X, _ = cofactor_expansion.inv(A) if n < 3 else elimination.inv(_batch_last(matrices))
+    results = *cofactor_expansion.slogdet(A), jnp.moveaxis(X, 0, -1) if n < 3 else X, cofactor_expansion.det(A)
+    _check_determinants_and_inverses(matrices, *results)
 
 
 def _check_determinants_and_inverses(matrices, sign, logarithm, X, delta) -> None:
@@ -166,13 +173,13 @@ def test_expansions_where_a_product_has_no_range(n: int) -> None:
     far, eye = 1e300, np.eye(n)
     grades = np.diag([far, 1 / far, 1.0][:n])
     matrices = [eye, far * eye, eye / far, grades, grades[::-1], np.zeros((n, n)), np.ones((n, n)), np.nan * eye]
-    sign, logarithm = cofactor_expansion.small_slogdet(_batch_last(matrices))
+    sign, logarithm = cofactor_expansion.slogdet(_batch_last(matrices), batch_minor)
     assert bool(jnp.isnan(sign[-1]))
     assert bool(jnp.isnan(logarithm[-1]))
     for i, A in enumerate(matrices[:-1]):
         np.testing.assert_allclose((sign[i], logarithm[i]), np.linalg.slogdet(A), rtol=4 * _eps("float64"), atol=1e-12)
     if n < 3:
-        X, info = cofactor_expansion.small_inv(_batch_last(matrices))
+        X, info = cofactor_expansion.inv(_batch_last(matrices), batch_minor)
         np.testing.assert_array_equal(info, [0, 0, 0, 0, 0, 1, 2 if n > 1 else 0, 0])
         for i in range(5):
             np.testing.assert_allclose(X[..., i], np.linalg.inv(matrices[i]), rtol=4 * _eps("float64"))

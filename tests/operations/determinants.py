@@ -82,6 +82,8 @@ RULE_INPUTS = {
     "det_by_cofactors": [(_square(n), {}) for n in (0, 1, 2, 3)],
     "det_and_adjugate": [(_square(4), {}), (_of_rank(4, 2), {})],
     "adjugate_derivative": [(_cofactor_case(4, 4), {})],
-    "slogdet": [(_square(n), {}) for n in (1, 2, 3, 4)],
+    "slogdet": [(_square(n), {}) for n in (3, 4)],
+    "slogdet_by_cofactors": [(_square(n), {}) for n in (1, 2)],
+    "inverse_by_cofactors": [(_square(n), {}) for n in (1, 2)],
     "slogdet_and_inverse": [(_square(4), {})],
 }
