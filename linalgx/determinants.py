@@ -476,7 +476,16 @@ slogdet_and_inverse_p.defjvp(
 )
 
 
-# --- The same of one or two rows, by cofactors. To invert A again takes less time than to keep its inverse
+def _weight(sign: jax.Array, sign_bar: jax.Array | None, logabsdet_bar: jax.Array | None) -> jax.Array:
+    """What the inverse is multiplied with in A_bar."""
+    weight = jnp.zeros_like(sign) if logabsdet_bar is None else logabsdet_bar.astype(sign.dtype)
+    if sign_bar is not None and jnp.iscomplexobj(sign):
+        turn = jnp.imag(jnp.conj(sign_bar) * sign)
+        weight = weight - lax.complex(jnp.zeros_like(turn), turn)
+    return weight
+
+
+# --- Sign, logarithm and inverse of one or two rows, by cofactors
 
 
 def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -486,6 +495,12 @@ def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 slogdet_by_cofactors_p = _by_cofactors("slogdet_by_cofactors", cofactor_expansion.slogdet)
 inverse_by_cofactors_p = _by_cofactors("inverse_by_cofactors", lambda A, **each: cofactor_expansion.inv(A, **each)[0])
+
+
+# Rules (Giles 2008). Those of the sign and the logarithm above, from A: to invert it again takes less time than to keep
+# the inverse X. And of that one:
+#   forward   dX = -X dA X
+#   reverse   A_bar = -X^H X_bar X^H
 
 
 def _slogdet_by_cofactors_fwd(A):
@@ -528,15 +543,6 @@ inverse_by_cofactors_p.defvjp(_inverse_by_cofactors_fwd, _inverse_by_cofactors_b
 inverse_by_cofactors_p.defjvp(
     _inverse_by_cofactors_jvp, source="Giles (2008), Collected matrix derivative results, section 2.2.3"
 )
-
-
-def _weight(sign: jax.Array, sign_bar: jax.Array | None, logabsdet_bar: jax.Array | None) -> jax.Array:
-    """What the inverse is multiplied with in A_bar."""
-    weight = jnp.zeros_like(sign) if logabsdet_bar is None else logabsdet_bar.astype(sign.dtype)
-    if sign_bar is not None and jnp.iscomplexobj(sign):
-        turn = jnp.imag(jnp.conj(sign_bar) * sign)
-        weight = weight - lax.complex(jnp.zeros_like(turn), turn)
-    return weight
 
 
 # --- From the factors: A = P L U

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Performance: how to read a benchmark
 #
-# Part one reads the results that `python -m benchmarks small --quick` wrote (they lie in `benchmarks/results/`): what a ratio means, where the
+# Part one reads the results that `python -m benchmarks small` wrote (they lie in `benchmarks/results/`): what a ratio means, where the
 # package is faster and where it is not. Part two measures on this machine what decides most: where the batch lies, and what a compilation costs.
 
 # %%
@@ -71,8 +71,8 @@ for ax, dtype in zip(axes, ("float32", "float64"), strict=True):
     ax.set(xscale="log", xlabel="time of jax.numpy.linalg / time of linalgx", title=dtype)
 axes[0].set_yticks(range(len(GROUPS)), GROUPS)
 axes[0].invert_yaxis()
-bar = fig.colorbar(points, ax=axes, label="order n", ticks=np.log2([2, 3, 4, 8]))
-bar.ax.set_yticklabels([2, 3, 4, 8])
+bar = fig.colorbar(points, ax=axes, label="order n", ticks=np.log2(range(2, 9)))
+bar.ax.set_yticklabels(range(2, 9))
 fig.suptitle("Many small matrices: every case (dots), geometric mean (line)", fontsize="medium")
 plt.show()
 
