@@ -174,6 +174,7 @@ def test_expansions_where_a_product_has_no_range(n: int) -> None:
     grades = np.diag([far, 1 / far, 1.0][:n])
     matrices = [eye, far * eye, eye / far, grades, grades[::-1], np.zeros((n, n)), np.ones((n, n)), np.nan * eye]
     sign, logarithm = cofactor_expansion.slogdet(_batch_last(matrices), batch_minor)
+    np.testing.assert_array_equal(cofactor_expansion.slogdet(jnp.stack(matrices)), (sign, logarithm))
     assert bool(jnp.isnan(sign[-1]))
     assert bool(jnp.isnan(logarithm[-1]))
     for i, A in enumerate(matrices[:-1]):
@@ -181,6 +182,9 @@ def test_expansions_where_a_product_has_no_range(n: int) -> None:
     if n < 3:
         X, info = cofactor_expansion.inv(_batch_last(matrices), batch_minor)
         np.testing.assert_array_equal(info, [0, 0, 0, 0, 0, 1, 2 if n > 1 else 0, 0])
+        in_front = cofactor_expansion.inv(jnp.stack(matrices))
+        np.testing.assert_array_equal(jnp.moveaxis(in_front[0], 0, -1), X)
+        np.testing.assert_array_equal(in_front[1], info)
         for i in range(5):
             np.testing.assert_allclose(X[..., i], np.linalg.inv(matrices[i]), rtol=4 * _eps("float64"))
 

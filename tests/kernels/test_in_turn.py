@@ -84,7 +84,7 @@ def test_each_call_waits_for_the_one_before(name, order, rng) -> None:
     with prefer("lapack"):
         text = jax.jit(_program(PROGRAMS[name], order)).lower(A, b).compile().as_text()
     calls, pairs = _calls(text)
-    assert len(calls) > 1 or order == 0 or name == "svd"
+    assert len(calls) > 1 or name == "svd" or (name, order) == ("qr", 0)  # there is one: these rules multiply alone
     assert pairs == []
 
 
@@ -143,9 +143,12 @@ def test_waiting_leaves_every_bit(rng) -> None:
 def test_a_symbolic_batch(rng) -> None:
     (batch,) = jax.export.symbolic_shape("batch")
     A = jax.ShapeDtypeStruct((batch, 6, 6), jnp.float32)
-    exported = jax.export.export(jax.jit(lambda A: _solves(linalgx, A, A)), platforms=["cpu"])(A)
-    assert exported.mlir_module().count("stablehlo.negate") > 0
+    with prefer("lapack"):
+        exported = jax.export.export(jax.jit(lambda A: _solves(linalgx, A, A)), platforms=["cpu"])(A)
     value = jnp.asarray(_positive_definite(rng, "float32", 6))
+    calls, pairs = _calls(jax.jit(exported.call).lower(value).compile().as_text())
+    assert len(calls) > 1
+    assert pairs == []
     np.testing.assert_allclose(exported.call(value), _solves(np.linalg, value, value), rtol=1e-4)
 
 

@@ -124,6 +124,14 @@ def test_products_with_the_batch_in_front_are_not_those_of_xla(name: str) -> Non
 
 
 @pytest.mark.optimized
+@pytest.mark.parametrize(("name", "n"), [("det", 2), ("det", 3), ("slogdet", 2)])
+def test_determinants_of_few_rows_leave_the_batch_in_front(name: str, n: int) -> None:
+    function = lambda A: jnp.sum(jax.tree.leaves(getattr(linalgx, name)(A))[-1])
+    for each in (function, jax.grad(function)):
+        assert _conversions(_compiled(each, _inputs("m", n, 0))) == (0, 0)
+
+
+@pytest.mark.optimized
 @pytest.mark.parametrize(("name", "n", "of_value", "of_gradient"), BOUNDS)
 def test_nothing_is_computed_twice(name: str, n: int, of_value: tuple[int, int], of_gradient: tuple[int, int]) -> None:
     function, kinds = PIPELINES[name]
