@@ -57,6 +57,7 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
             out = out if half is None else jax.tree.map(functools.partial(_to_half, half), out)
             return Reported(out, reports) if reports else out
 
+        # inline: the operations stand in the caller's program, where they are put in turn (linalgx._core.in_turn)
         compiled: Callable[..., Any] = jax.jit(body, static_argnames=static, inline=True)
         compiled = _with_tuples(compiled, lists) if lists else compiled
 

@@ -24,14 +24,16 @@ from jax.interpreters import mlir
 from linalgx._core.primitive import is_for_one_device
 
 NEEDED = jax.__version_info__ < (0, 11, 2)
+"""Whether the calls of this version must wait. Then the primitives that call LAPACK, and those that these calls stand
+in, are lowered where they are used: JAX would lower each once, apart, and copy the instructions from there."""
 
 
 def in_turn(lowering: Callable[..., Any]) -> Callable[..., Any]:
-    """The lowering rule of a primitive that may call LAPACK, for the CPU; to be registered as not cacheable.
+    """The lowering rule of a primitive that may call LAPACK, for the CPU.
 
     All batched calls that stand in the function that is being lowered are put in turn. Of the functions that this one
-    calls (a jit inside a jit) each is put in order by itself. Devices do not wait for each other: a program that runs
-    on several is left as it is.
+    calls (a jit inside a jit) each is put in order by itself. A program that runs on several devices is left as it is:
+    these would have to tell each other when a call is done.
     """
 
     def lower(ctx: mlir.LoweringRuleContext, *args: Any, **params: Any) -> Any:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
-from linalgx._core.in_turn import in_turn
+from linalgx._core.in_turn import NEEDED, in_turn
 from linalgx._core.loops import materialise
 from linalgx._core.primitive import new_primitive
 
@@ -218,8 +218,8 @@ def _batch_again(args: Any, axes: Any, linear_map: LinearMap, mapped: tuple[bool
 
 
 _lowering = mlir.lower_fun(_lower, multiple_results=True)
-mlir.register_lowering(linear_map_p, _lowering, cacheable=False)
-mlir.register_lowering(linear_map_p, in_turn(_lowering), platform="cpu", cacheable=False)
+mlir.register_lowering(linear_map_p, _lowering, cacheable=not NEEDED)
+mlir.register_lowering(linear_map_p, in_turn(_lowering), platform="cpu", cacheable=not NEEDED)
 ad.primitive_jvps[linear_map_p] = _jvp
 ad.primitive_transposes[linear_map_p] = _transpose
 batching.primitive_batchers[linear_map_p] = _batch

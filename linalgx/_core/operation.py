@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
-from linalgx._core.in_turn import in_turn
+from linalgx._core.in_turn import NEEDED, in_turn
 from linalgx._core.linear_map import (
     LinearMap,
     Sides,
@@ -125,7 +125,7 @@ class Operation:
         self.primitive = new_primitive(f"linalgx_{name}", self._run, multiple_results=True)
         for platform in (None, "cpu", "cuda"):
             lower = functools.partial(self._lower, platform)
-            mlir.register_lowering(self.primitive, lower, platform=platform, cacheable=False)
+            mlir.register_lowering(self.primitive, lower, platform=platform, cacheable=not NEEDED)
         batching.primitive_batchers[self.primitive] = self._batch
 
     def __call__(self, *args: Any, **params: Hashable) -> Any:
