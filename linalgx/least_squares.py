@@ -2,15 +2,19 @@
 
 Sources: Golub and Pereyra (1973), "The differentiation of pseudo-inverses and nonlinear least squares problems whose
 variables separate", SIAM J. Numer. Anal. 10, 413-432; for the truncation, Noferini (2017), "A formula for the Frechet
-derivative of a generalized matrix function", SIAM J. Matrix Anal. Appl. 38, 434-457.
+derivative of a generalized matrix function", SIAM J. Matrix Anal. Appl. 38, 434-457; for the normal equations, Bjorck
+(1987), "Stability analysis of the method of seminormal equations for linear least squares problems", Linear Algebra
+Appl. 88/89, 31-48; for the size of their error, Kenney and Laub (1994), "Small-sample statistical condition estimates
+for general matrix functions", SIAM J. Sci. Comput. 15, 36-61.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import stop_gradient
 from jax.typing import ArrayLike
 
@@ -91,7 +95,7 @@ def pinv(
         raise ValueError("linalgx.pinv: rtol and rcond are the same, but both came")
     A = hermitian_part(square_matrix("pinv", a=a)) if hermitian else matrix("pinv", a=a)
     relative = real_tolerance("pinv", A, rtol=rtol) if rcond is None else real_tolerance("pinv", A, rcond=rcond)
-    A_1, factors, _, _ = _factored(A, real_tolerance("pinv", A, atol=atol), relative, hermitian)
+    A_1, factors, _, _ = _factored(A, real_tolerance("pinv", A, atol=atol), relative, hermitian=hermitian)
     report("pinv", "", _info, A, factors[-1])
     F = pinv_p(A_1, *factors)
     return hermitian_part(F) if hermitian else F
@@ -149,12 +153,11 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     relative = real_tolerance("lstsq", A, rcond=rcond)
     if relative is not None:
         relative = jnp.where(relative < 0, jnp.finfo(relative.dtype).eps, relative)
-    A_1, (U, tau, f, W), rank, S = _factored(A, None, relative)
+    few = 16 * B.shape[-1] <= min(A.shape[-2:])
+    A_1, (U, f, W), rank, S = _factored(A, None, relative, for_few=few)
     report("lstsq", "", _info, A, W)
-    A_1, U, tau, f, W, A_b, B = broadcast_batches(
-        "lstsq", a_1=A_1, U=U, tau=tau[..., None], f=f[..., None], W=W, a=A, b=B
-    )
-    X = pinv_apply_p(A_1, U, tau[..., 0], f[..., 0], W, B, adjoint=False)
+    A_1, U, f, W, A_b, B = broadcast_batches("lstsq", a_1=A_1, U=U, f=f[..., None], W=W, a=A, b=B)
+    X = pinv_apply_p(A_1, U, f[..., 0], W, B, adjoint=False, for_few=few)
     R = B - product(A_b, X)
     residuals = jnp.sum(squared_modulus(R), axis=-2)
     S = svdvals_p(after(X, A)) if S is None else S
@@ -164,18 +167,26 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
 # Both functions are the exact pseudoinverse F = A^+ of the matrix of fixed rank that is left of A above the tolerance.
 # F is smooth where factors of A are not (at repeated singular values), so the rules of F are written in A and F, and
 # the operations take factors beside A as constants, the means to compute with. They are, for m >= n (a wide A is
-# treated as its adjoint), those of one of
-#   F = W^H diag(f) U^H   the singular value decomposition A = U S W, f(s) = 1/s where s is kept and 0 elsewhere
-#   F = W^-1 Q^H          the QR decomposition A = Q W, of full rank: U and tau are the reflections of Q, f = -1
+# treated as its adjoint), those of
+#   F = W^H diag(f) U^H
+# with the singular value decomposition A = U S W, f(s) = 1/s where s is kept and 0 elsewhere, or with A = U R, f = 1,
+# W = R^-H where A has full rank. For few right-hand sides U need not be computed then: f = -1 says that they are of
+#   F = W^H W U^H,  U = A  the normal equations, (A^H A)^-1 = W^H W; what they lose where the condition is large comes
+#                          back by two steps of refinement
 
 
 def _factored(
-    A: jax.Array, atol: jax.Array | None, rtol: jax.Array | None, hermitian: bool = False
+    A: jax.Array,
+    atol: jax.Array | None,
+    rtol: jax.Array | None,
+    *,
+    hermitian: bool = False,
+    for_few: bool = False,
 ) -> tuple[jax.Array, Factors, jax.Array, jax.Array | None]:
     """The part of A above the tolerance, the factors of its pseudoinverse, its rank, and S where it was computed."""
     given = atol is not None or rtol is not None
     if not given and not hermitian and max(A.shape[-2:]) > SMALL:
-        *factors, rank = inverse_factors_p(stop_gradient(A))
+        *factors, rank = inverse_factors_p(stop_gradient(A), for_few=for_few)
         return A, tuple(factors), rank, None
     if given:
         atol, rtol = rank_tolerances(A.shape, jnp.finfo(A.dtype).dtype, stop_gradient(atol), stop_gradient(rtol))
@@ -198,61 +209,82 @@ def _svd(A: jax.Array, hermitian: bool) -> tuple[jax.Array, jax.Array, jax.Array
 
 
 def _factors_from_svd(U: jax.Array, S: jax.Array, Vh: jax.Array, kept: jax.Array) -> list[jax.Array]:
-    """The factors, with nothing that matters in the place of tau, and the rank."""
-    f = jnp.where(kept, 1 / jnp.where(kept, S, 1), 0)
-    return [U, f.astype(U.dtype), f, Vh, jnp.sum(kept, axis=-1)]
+    """The factors and the rank."""
+    return [U, jnp.where(kept, 1 / jnp.where(kept, S, 1), 0), Vh, jnp.sum(kept, axis=-1)]
 
 
 def _is_wide(A: jax.Array) -> bool:
     return A.shape[-2] < A.shape[-1]
 
 
-# --- Factors at the cost of a QR decomposition where all matrices of the batch have full rank beyond doubt
+# --- Factors without a singular value decomposition where all matrices of the batch have full rank beyond doubt
+#
+# Cholesky's decomposition of A^H A = R^H R leaves an error E in (A R^-1)^H (A R^-1) = I + E, about eps cond^2 large,
+# which multiplies the error of a solution in each step of refinement by the normal equations (Bjorck 1987). Two steps,
+# or the terms up to E^2 in (I + E)^-1, lead to the error of a backward stable method, eps cond, where |E|^5 < eps;
+# elsewhere A = Q R by Householder.
 
 
-def _inverse_factors(A: jax.Array) -> tuple[jax.Array, ...]:
+def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
     tall = H(A) if _is_wide(A) else A
-    reflections, tau = lapack.geqrf(tall)
-    R = jnp.triu(reflections[..., : tau.shape[-1], :])
-    scaled = R / _scale(R)
-    # a product of bounds, with room for the rounding errors of the inverse; false where there is a NaN
-    rtol = max(A.shape[-2:]) * jnp.finfo(A.dtype).eps
-    full_rank = jnp.all(rtol * _norm_bound(scaled) * _norm_bound(_solve(scaled, identity(R))) < 0.25)
+    m, n = tall.shape[-2:]
+    eps = jnp.finfo(A.dtype).eps
 
-    def from_qr(_: jax.Array) -> list[jax.Array]:
-        f = jnp.full_like(jnp.real(tau), -1)
-        return varying_alike([reflections, tau, f, R, jnp.sum(f < 0, axis=-1)])
+    def of_full_rank(U: jax.Array, sign: float, W: jax.Array) -> list[jax.Array]:
+        f = jnp.full((*A.shape[:-2], n), sign, jnp.finfo(A.dtype).dtype)
+        return varying_alike([U, f, W, jnp.sum(f != 0, axis=-1)])
 
-    def from_svd(tall: jax.Array) -> list[jax.Array]:
+    def by_cholesky() -> list[jax.Array]:
+        if for_few:
+            return of_full_rank(tall, -1, W)
+        U = solve_triangular_p(L, tall, lower=True, left=False, unit_diagonal=False, adjoint=True)
+        E = H(U) @ U - identity(W)
+        return of_full_rank(U, 1, W - E @ (W - E @ W))
+
+    def by_householder() -> list[jax.Array]:
+        reflections, tau = lapack.geqrf(tall)
+        R = jnp.triu(reflections[..., :n, :])
+        scale = _scale(R)
+        inverse = _inverse(R / scale, lower=False)
+        # a product of bounds, with room for the rounding errors of the inverse; false where there is a NaN
+        is_certain = jnp.all(m * eps * _norm_bound(R / scale) * _norm_bound(inverse) < 0.25)
+        by_qr = lambda: of_full_rank(lapack.householder_product(reflections, tau), 1, H(inverse / scale))  # noqa: E731
+        return jax.lax.cond(is_certain, by_qr, by_svd)
+
+    def by_svd() -> list[jax.Array]:
         U, S, Vh = svd_p(tall, full_matrices=False)
         return _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape))
 
-    return tuple(jax.lax.cond(full_rank, from_qr, from_svd, tall))
+    # what is out of range, and what is not positive definite, ends in NaN, and is left to the others
+    G = H(tall) @ tall
+    L = lapack.cholesky(G)
+    W = _inverse(L, lower=True)
+    is_precise = _size_of_error(tall, W) < eps ** (1 / 5) / 2
+    is_certain = (m * eps) ** 2 * _frobenius(G) * _frobenius(W) ** 2 < 1 / 16
+    return tuple(jax.lax.cond(jnp.all(is_precise & is_certain), by_cholesky, by_householder))
 
 
 inverse_factors_p = Operation("inverse_factors", _inverse_factors)
 
 
+def _inverse(R: jax.Array, lower: bool) -> jax.Array:
+    """The inverse of a triangular matrix."""
+    return solve_triangular_p(R, identity(R), lower=lower, left=True, unit_diagonal=False, adjoint=False)
+
+
+def _size_of_error(U: jax.Array, W: jax.Array) -> jax.Array:
+    """An estimate of |I - W^H W U^H U|_F, from its products with eight normal vectors (Kenney and Laub 1994)."""
+    Z = jnp.asarray(np.random.default_rng(0).standard_normal((U.shape[-1], 8)), U.dtype)
+    return _frobenius(Z - H(W) @ (W @ (H(U) @ (U @ Z)))) / math.sqrt(8)
+
+
+def _frobenius(X: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(squared_modulus(X), axis=(-2, -1)))
+
+
 def _norm_bound(X: jax.Array) -> jax.Array:
     """|X^H X|_F^(1/2): not below the largest singular value of an n x n matrix, and at most n^(1/4) times it."""
-    G = H(X) @ X
-    return jnp.sqrt(jnp.sqrt(jnp.sum(squared_modulus(G), axis=(-2, -1))))
-
-
-def _solve(R: jax.Array, Y: jax.Array, adjoint: bool = False) -> jax.Array:
-    """R^-1 Y, or R^-H Y, of upper triangular R."""
-    return solve_triangular_p(R, Y, lower=False, left=True, unit_diagonal=False, adjoint=adjoint)
-
-
-def _by_kind(
-    A: jax.Array, f: jax.Array, from_qr: Callable[[], jax.Array], from_svd: Callable[[], jax.Array]
-) -> jax.Array:
-    """What the factors make, of which those of one batch are of one kind; of others both are computed."""
-    if max(A.shape[-2:]) <= SMALL:
-        return from_svd()
-    is_qr = jnp.all(f < 0, axis=-1)
-    mixed: Callable[[], jax.Array] = lambda: jnp.where(is_qr[..., None, None], from_qr(), from_svd())  # noqa: E731
-    return jax.lax.cond(jnp.all(is_qr), from_qr, mixed)
+    return jnp.sqrt(_frobenius(H(X) @ X))
 
 
 # --- Truncation: A_1 = U diag(S, 0 where dropped) V^H, with the factors of A
@@ -329,13 +361,8 @@ truncation_p.defjvp(
 # --- Pseudoinverse: F = A^+
 
 
-def _pinv(A: jax.Array, U: jax.Array, tau: jax.Array, f: jax.Array, W: jax.Array) -> jax.Array:
-    F = _by_kind(
-        A,
-        f,
-        from_qr=lambda: _solve(W, H(lapack.householder_product(U, tau))),
-        from_svd=lambda: (H(W) * f[..., None, :].astype(W.dtype)) @ H(U),
-    )
+def _pinv(A: jax.Array, U: jax.Array, f: jax.Array, W: jax.Array) -> jax.Array:
+    F = (H(W) * f[..., None, :].astype(W.dtype)) @ H(U)
     return H(F) if _is_wide(A) else F
 
 
@@ -363,7 +390,7 @@ def _pinv_bwd(residuals, F_bar):
     A, F, F_bar = A / c, F * c, F_bar / c
     M, E, W = F @ H(F), F @ A, F_bar @ H(F)
     A_bar = H(F) @ (H(W) @ (identity(E) - E) - W) + H(F_bar) @ M - A @ (H(W) @ M)
-    return H(A_bar / c) if wide else A_bar / c, None, None, None, None
+    return H(A_bar / c) if wide else A_bar / c, None, None, None
 
 
 def _pinv_jvp(residuals, dA, *constant):
@@ -385,26 +412,44 @@ pinv_p.defjvp(_pinv_jvp, source="Golub and Pereyra (1973), SIAM J. Numer. Anal. 
 
 
 def _pinv_apply(
-    A: jax.Array, U: jax.Array, tau: jax.Array, f: jax.Array, W: jax.Array, B: jax.Array, *, adjoint: bool
+    A: jax.Array, U: jax.Array, f: jax.Array, W: jax.Array, B: jax.Array, *, adjoint: bool, for_few: bool
 ) -> jax.Array:
-    m, k = U.shape[-2:]
     diag_f = f[..., :, None].astype(W.dtype)
-    if adjoint != _is_wide(A):
+    to_range = adjoint != _is_wide(A)
 
-        def from_qr() -> jax.Array:
-            Y = jnp.pad(_solve(W, B, adjoint=True), [(0, 0)] * (B.ndim - 2) + [(0, m - k), (0, 0)])
-            return lapack.ormqr(U, tau, Y, left=True, adjoint=False)
+    def by_factors() -> jax.Array:
+        return U @ (diag_f * (W @ B)) if to_range else H(W) @ (diag_f * (H(U) @ B))
 
-        return _by_kind(A, f, from_qr, lambda: U @ (diag_f * (W @ B)))
-    return _by_kind(
-        A,
-        f,
-        from_qr=lambda: _solve(W, lapack.ormqr(U, tau, B, left=True, adjoint=True)[..., :k, :]),
-        from_svd=lambda: H(W) @ (diag_f * (H(U) @ B)),
-    )
+    def by_equations() -> jax.Array:
+        return _least_norm(U, W, B) if to_range else _least_squares(U, W, B)
+
+    if not for_few:
+        return by_factors()
+    of_equations = jnp.all(f < 0, axis=-1)
+    # the matrices of one batch are of one kind; of others both are computed
+    mixed = lambda: jnp.where(of_equations[..., None, None], by_equations(), by_factors())  # noqa: E731
+    return jax.lax.cond(jnp.all(of_equations), by_equations, mixed)
 
 
-pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=({5},), small=small_products(_pinv_apply))
+def _least_squares(U: jax.Array, W: jax.Array, B: jax.Array) -> jax.Array:
+    """X that minimises |B - U X|, where W^H W is (U^H U)^-1 but for rounding errors."""
+    solve = lambda B: H(W) @ (W @ (H(U) @ B))  # noqa: E731
+    X = solve(B)
+    for _ in range(2):
+        X += solve(B - U @ X)
+    return X
+
+
+def _least_norm(U: jax.Array, W: jax.Array, Y: jax.Array) -> jax.Array:
+    """The smallest X with U^H X = Y, where W^H W is (U^H U)^-1 but for rounding errors."""
+    solve = lambda Y: U @ (H(W) @ (W @ Y))  # noqa: E731
+    X = solve(Y)
+    for _ in range(2):
+        X += solve(Y - H(U) @ X)
+    return X
+
+
+pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=({4},), small=small_products(_pinv_apply))
 
 
 # Rules, from dF above, with R = B - A X, T = F^H X and F A = A^H F^H (for the adjoint, A stands for A^H, F for F^H):
@@ -413,25 +458,25 @@ pinv_apply_p = Operation("pinv_apply", _pinv_apply, linear_in=({5},), small=smal
 # F and F^H are products with the factors, never formed. R (F B_bar)^H is evaluated as (R/c) (F c B_bar)^H.
 
 
-def _pinv_apply_fwd(A, U, tau, f, W, B, *, adjoint):
-    X = pinv_apply_p(A, U, tau, f, W, B, adjoint=adjoint)
-    return X, (A, U, tau, f, W, B, X)
+def _pinv_apply_fwd(A, U, f, W, B, **options):
+    X = pinv_apply_p(A, U, f, W, B, **options)
+    return X, (A, U, f, W, B, X)
 
 
-def _pinv_apply_bwd(residuals, X_bar, *, adjoint):
-    A, U, tau, f, W, B, X = residuals
-    F, F_adjoint = _products(A, (U, tau, f, W), adjoint)
+def _pinv_apply_bwd(residuals, X_bar, *, adjoint, for_few):
+    A, U, f, W, B, X = residuals
+    F, F_adjoint = _products(A, (U, f, W), adjoint, for_few)
     A = H(A) if adjoint else A
     c = _scale(A)
     B_bar, T = jnp.split(F_adjoint(jnp.concatenate([X_bar, X], axis=-1)), 2, axis=-1)
     Y, N = F(B_bar * c), X_bar - H(A) @ B_bar
     A_bar = ((B - A @ X) / c) @ H(Y) + T @ H(N) - B_bar @ H(X)
-    return H(A_bar) if adjoint else A_bar, None, None, None, None, B_bar
+    return H(A_bar) if adjoint else A_bar, None, None, None, B_bar
 
 
-def _pinv_apply_jvp(residuals, dA, dU, dtau, df, dW, dB, *, adjoint):
-    A, U, tau, f, W, B, X = residuals
-    F, F_adjoint = _products(A, (U, tau, f, W), adjoint)
+def _pinv_apply_jvp(residuals, dA, dU, df, dW, dB, *, adjoint, for_few):
+    A, U, f, W, B, X = residuals
+    F, F_adjoint = _products(A, (U, f, W), adjoint, for_few)
     if dA is None:
         return F(dB)
     A, dA = (H(A), H(dA)) if adjoint else (A, dA)
@@ -440,11 +485,11 @@ def _pinv_apply_jvp(residuals, dA, dU, dtau, df, dW, dB, *, adjoint):
     return F(moved if dB is None else moved + dB) + G
 
 
-def _products(A, factors, adjoint):
+def _products(A, factors, adjoint, for_few):
     """The products of a matrix with F and with F^H (with F^H and F for the adjoint)."""
     return (
-        lambda B: pinv_apply_p(A, *factors, B, adjoint=adjoint),
-        lambda B: pinv_apply_p(A, *factors, B, adjoint=not adjoint),
+        lambda B: pinv_apply_p(A, *factors, B, adjoint=adjoint, for_few=for_few),
+        lambda B: pinv_apply_p(A, *factors, B, adjoint=not adjoint, for_few=for_few),
     )
 
 

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+import scipy.linalg
 
 import linalgx
-from linalgx.least_squares import inverse_factors_p
+from linalgx.least_squares import _least_norm, _least_squares, _size_of_error, inverse_factors_p
 from tests.families.differences import assert_derivative
 from tests.operations.case import assert_close, tolerance
 from tests.operations.inputs import general, unitary, well_conditioned, with_eigenvalues, with_singular_values
@@ -221,14 +222,18 @@ def test_gradients_of_torch(shape, dtype, rng):
     np.testing.assert_allclose(jnp.conj(by_b), B.grad.numpy(), atol=tolerance("float64", 5, 100))
 
 
-# --- by the QR decomposition, for matrices of full rank beyond doubt, larger than the small ones
+# --- without a singular value decomposition, for matrices of full rank beyond doubt, larger than the small ones
 
 SHAPES = pytest.mark.parametrize("shape", [(12, 9), (9, 12), (10, 10), (30, 3)], ids=str)
 
 
-def _by_qr(a) -> bool:
-    *_, f, _, _ = inverse_factors_p(jnp.asarray(a))
-    return bool(jnp.all(f < 0))
+def _source(a) -> str:
+    """Which decomposition the factors come from; only by Cholesky's few right-hand sides have the normal equations."""
+    _, f, W, _ = inverse_factors_p(jnp.asarray(a), for_few=True)
+    if jnp.all(f < 0):
+        return "Cholesky"
+    # those of Householder are of a triangle
+    return "Householder" if jnp.all(jnp.triu(W, 1) == 0) else "svd"
 
 
 def _spectrum(shape, dtype, smallest):
@@ -246,7 +251,7 @@ def test_rank_and_solution_near_the_tolerance(smallest, rank_lost, shape, dtype,
     ours = linalgx.lstsq(jnp.asarray(a), jnp.asarray(a @ x))
     assert int(ours.rank) == k - rank_lost
     if smallest != 1e4:
-        assert not _by_qr(a)
+        assert _source(a) == "svd"
     # the solution is right where the system sees it: the residual is that of a backward stable method
     np.testing.assert_allclose(a @ np.asarray(ours.solution), a @ x, atol=tolerance(dtype, k, 10 * np.abs(x).max()))
     p = np.asarray(linalgx.pinv(jnp.asarray(a)))
@@ -254,38 +259,132 @@ def test_rank_and_solution_near_the_tolerance(smallest, rank_lost, shape, dtype,
     np.testing.assert_allclose(p @ a @ p / scale, p / scale, atol=tolerance(dtype, k, 10 / values[k - rank_lost - 1]))
 
 
-@SHAPES
-@pytest.mark.parametrize("dtype", ["float64", "complex128"])
-def test_against_many_digits_where_the_condition_is_large(shape, dtype, rng):
-    a = with_singular_values(rng, dtype, *shape, np.geomspace(1, 1e-9, min(shape)))
-    assert _by_qr(a)
+CONDITIONS = {
+    "float32": {"Cholesky": 300, "Householder": 2e3},
+    "float64": {"Cholesky": 1e6, "Householder": 1e9},
+}
+# one right-hand side of 16 unknowns is a case of few
+COLUMNS = pytest.mark.parametrize("columns", [1, 3])
+SOURCES = pytest.mark.parametrize("source", ["Cholesky", "Householder"])
+
+
+@pytest.mark.parametrize("shape", [(24, 17), (17, 24), (16, 16), (30, 3)], ids=str)
+@SOURCES
+@COLUMNS
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_against_many_digits_where_the_condition_is_large(dtype, columns, source, shape, rng):
+    condition = CONDITIONS[jnp.finfo(dtype).dtype.name][source]
+    m, n = shape
+    a = with_singular_values(rng, dtype, m, n, np.geomspace(1, 1 / condition, min(shape)))
+    x = general(rng, dtype, n, columns)
+    b = (a @ x + 0.01 * general(rng, dtype, m, columns)).astype(dtype)
+    assert _source(a) == source
     with mpmath.workdps(50):
         A = mpmath.matrix(a.tolist())
-        inverse = (A.H * A) ** -1 * A.H if shape[0] >= shape[1] else A.H * (A * A.H) ** -1
+        inverse = (A.H * A) ** -1 * A.H if m >= n else A.H * (A * A.H) ** -1
         exact = np.array(inverse.tolist(), dtype=complex)
-    error = np.linalg.norm(np.asarray(linalgx.pinv(jnp.asarray(a))) - exact, 2) / np.linalg.norm(exact, 2)
+        solution = np.array((inverse * mpmath.matrix(b.tolist())).tolist(), dtype=complex)
+    size = np.linalg.norm(exact, 2)
+    error = np.linalg.norm(np.asarray(linalgx.pinv(jnp.asarray(a))) - exact, 2) / size
     # one condition number, not its square
-    assert error < tolerance(dtype, max(shape), 1e9)
+    assert error < tolerance(dtype, max(shape), condition)
+    # of a solution the square, but only together with the residual (Golub and Van Loan, section 5.3)
+    residual = np.linalg.norm(b - a @ solution)
+    bound = condition * np.linalg.norm(solution) + size * np.linalg.norm(b) + size * condition * residual
+    error = np.linalg.norm(np.asarray(linalgx.lstsq(jnp.asarray(a), jnp.asarray(b)).solution) - solution)
+    assert error < tolerance(dtype, max(shape), bound)
 
 
+@SOURCES
+@COLUMNS
 @both_fields
-@pytest.mark.parametrize("shape", [(12, 9), (9, 12)], ids=str)
-def test_derivatives_by_qr(shape, dtype, rng):
-    a, b = well_conditioned(rng, dtype, *shape), general(rng, dtype, shape[0], 2)
-    assert _by_qr(a)
-    assert_derivative(linalgx.pinv, np.linalg.pinv, a, rng, rtol=1e-8)
-    ours = lambda x: linalgx.lstsq(x, jnp.asarray(b)).solution
-    assert_derivative(ours, lambda x: np.linalg.lstsq(x, b, rcond=None)[0], a, rng, rtol=1e-8)
+@pytest.mark.parametrize("shape", [(24, 17), (17, 24)], ids=str)
+def test_derivatives_against_many_digits(shape, dtype, columns, source, rng):
+    condition = {"Cholesky": 3, "Householder": 1e7}[source]
+    a = with_singular_values(rng, dtype, *shape, np.geomspace(1, 1 / condition, min(shape)))
+    b, da = general(rng, dtype, shape[0], columns), general(rng, dtype, *shape)
+    assert _source(a) == source
+    with mpmath.workdps(60):
+        A, dA, B = (mpmath.matrix(x.tolist()) for x in (a, da, b))
+        inverse = lambda A: (A.H * A) ** -1 * A.H if shape[0] >= shape[1] else A.H * (A * A.H) ** -1
+        t = mpmath.mpf(10) ** -30
+        slope = (inverse(A + t * dA) - inverse(A - t * dA)) / (2 * t)
+        exact = [np.array(x.tolist(), dtype=complex) for x in (slope, slope * B)]
+    ours = lambda a: (linalgx.pinv(a), linalgx.lstsq(a, jnp.asarray(b)).solution)
+    _, slopes = jax.jvp(ours, (jnp.asarray(a),), (jnp.asarray(da),))
+    for x, y in zip(slopes, exact, strict=True):
+        # the derivative of the pseudoinverse is bounded by the square of its norm; eps times the condition is lost
+        assert np.linalg.norm(np.asarray(x) - y) < tolerance(dtype, 12, condition) * np.linalg.norm(b) * condition**2
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+@pytest.mark.parametrize("shape", [(24, 17), (17, 24)], ids=str)
+def test_full_rank_at_any_scale(shape, scale, rng):
+    a, b = well_conditioned(rng, "float32", *shape), general(rng, "float32", shape[0], 1)
+    scaled = jnp.asarray(a) * np.float32(scale)
+    # the normal equations would overflow
+    assert _source(scaled) == "Householder"
+    exact = np.linalg.pinv(a.astype("float64"))
+    assert_close(linalgx.pinv(scaled) * np.float32(scale), exact, tolerance("float32", 12, 10))
+    solution = linalgx.lstsq(scaled, jnp.asarray(b) * np.float32(scale)).solution
+    assert_close(solution, exact @ b, tolerance("float32", 12, 10))
+
+
+def test_many_more_rows_than_columns(rng):
+    # sums of so many terms in float32 lose digits
+    a = 1 + 0.1 * general(rng, "float32", 20_000, 10)
+    x = general(rng, "float32", 10, 1)
+    b = a @ x + general(rng, "float32", len(a), 1)
+    assert _source(a) == "Cholesky"
+    exact = np.linalg.lstsq(a.astype("float64"), b.astype("float64"))[0]
+    ours = np.asarray(linalgx.lstsq(jnp.asarray(a), jnp.asarray(b)).solution)
+    theirs = scipy.linalg.lstsq(a, b)[0]
+    assert np.linalg.norm(ours - exact) < 4 * np.linalg.norm(theirs - exact)
+
+
+def test_rank_of_many_rows():
+    # the tolerance is 0.012, where the normal equations are precise
+    a = jnp.stack([jnp.ones(100_000, "float32"), 0.005 * jnp.resize(jnp.array([1.0, -1.0], "float32"), 100_000)], 1)
+    assert linalgx.lstsq(a, a[:, :1]).rank == 1
+    assert linalgx.lstsq(a * jnp.array([[1.0, 3.0]], "float32"), a[:, :1]).rank == 2
+
+
+def test_the_error_of_cholesky_is_corrected_twice(rng):
+    # where the normal equations are just precise enough; the second term of the correction is worth a factor of eight
+    a = np.stack([with_singular_values(rng, "float64", 150, 60, np.geomspace(1, 1e-6, 60)) for _ in range(4)])
+    assert _source(a) == "Cholesky"
+    exact = np.linalg.pinv(a)
+    errors = np.linalg.norm(np.asarray(linalgx.pinv(jnp.asarray(a))) - exact, 2, (1, 2)) / np.linalg.norm(
+        exact, 2, (1, 2)
+    )
+    assert errors.max() < 1e6 * float(jnp.finfo("float64").eps)
+
+
+def test_two_steps_of_refinement(rng):
+    U, B = general(rng, "float64", 12, 5), general(rng, "float64", 12, 1)
+    W = np.linalg.inv(np.linalg.cholesky(U.T @ U)) * (1 + 1e-2 * general(rng, "float64", 5, 5))
+    # each step multiplies the error by that of the first
+    X = _least_squares(jnp.asarray(U), jnp.asarray(W), jnp.asarray(B))
+    np.testing.assert_allclose(X, np.linalg.lstsq(U, B)[0], atol=1e-5)
+    Y = _least_norm(jnp.asarray(U), jnp.asarray(W), jnp.asarray(B[:5]))
+    np.testing.assert_allclose(Y, np.linalg.lstsq(U.T, B[:5])[0], atol=1e-5)
+
+
+def test_the_estimate_of_the_error(rng):
+    U = with_singular_values(rng, "complex64", 40, 20, np.geomspace(1, 0.003, 20))
+    for W in (np.linalg.inv(np.linalg.cholesky(_H(U) @ U)), np.eye(20, dtype="complex64")):
+        exact = np.linalg.norm(np.eye(20) - _H(W) @ W @ _H(U) @ U)
+        np.testing.assert_allclose(_size_of_error(jnp.asarray(U), jnp.asarray(W)), exact, rtol=0.7)
 
 
 @SHAPES
 def test_one_matrix_of_deficient_rank_or_with_nan_in_a_batch(shape, rng):
     good = np.stack([well_conditioned(rng, "float64", *shape) for _ in range(4)])
-    assert _by_qr(good)
+    assert _source(good) == "Cholesky"
     mixed = good.copy()
     mixed[1] = with_singular_values(rng, "float64", *shape, np.append(np.ones(min(shape) - 1), 0))
     mixed[2, 0, 0] = np.nan
-    assert not _by_qr(mixed)
+    assert _source(mixed) == "svd"
     b = jnp.asarray(general(rng, "float64", 4, shape[0], 1))
     ours, theirs = linalgx.lstsq(jnp.asarray(mixed), b), linalgx.lstsq(jnp.asarray(good), b)
     for x, y in zip(ours, theirs, strict=True):

@@ -1,7 +1,6 @@
 """Pseudoinverses and least squares in the table."""
 
 import numpy as np
-import scipy.linalg
 
 from tests.operations.case import Case
 from tests.operations.inputs import general, hermitian, well_conditioned, with_eigenvalues, with_singular_values
@@ -115,30 +114,32 @@ ERRORS = [
 
 
 def _factored(m, n, rank):
-    """A matrix of the given rank with the factors of its pseudoinverse from the SVD of its tall one: U, -, f and Vh."""
+    """A matrix of the given rank with the factors of its pseudoinverse from the SVD of its tall one: U, f and Vh."""
 
     def inputs(rng, d):
         a = with_singular_values(rng, d, m, n, np.linspace(3, 1, rank))
         U, S, Vh = np.linalg.svd(a if m >= n else a.conj().T, full_matrices=False)
         f = np.where(np.arange(len(S)) < rank, 1 / S, 0)
-        return a, U, f.astype(U.dtype), f, Vh
+        return a, U, f, Vh
 
     return inputs
 
 
-def _factored_by_qr(m, n):
-    """A matrix of full rank with the factors from its QR decomposition: the reflections, tau, -1 and R."""
+def _factored_by_equations(m, n):
+    """A matrix of full rank with the factors of its normal equations: itself, tall; -1; and R^-H."""
 
     def inputs(rng, d):
         a = well_conditioned(rng, d, m, n)
-        reflections, tau = scipy.linalg.qr(a if m >= n else a.conj().T, mode="raw")[0]
-        return a, reflections, tau, np.full(len(tau), -1.0), np.triu(reflections[: len(tau)])
+        U = a if m >= n else a.conj().T
+        L = np.linalg.cholesky(U.conj().T @ U)
+        return a, U, np.full(len(L), -1.0), np.linalg.inv(L)
 
     return inputs
 
 
-def _applied(factored, m, n, adjoint):
-    return (lambda rng, d: (*factored(rng, d), general(rng, d, n if adjoint else m, 2))), {"adjoint": adjoint}
+def _applied(factored, m, n, adjoint, for_few):
+    inputs = lambda rng, d: (*factored(rng, d), general(rng, d, n if adjoint else m, 2))
+    return inputs, {"adjoint": adjoint, "for_few": for_few}
 
 
 def _with_tolerances(m, n):
@@ -147,9 +148,15 @@ def _with_tolerances(m, n):
 
 _SHAPES = ((4, 4, 4), (5, 3, 3), (5, 3, 2), (3, 5, 3), (3, 5, 2))
 _FACTORED = [(_factored(*shape), *shape[:2]) for shape in _SHAPES]
-_FACTORED += [(_factored_by_qr(*shape), *shape) for shape in ((9, 9), (10, 2), (2, 10))]
+_FOR_FEW = [(_factored_by_equations(*shape), *shape) for shape in ((9, 9), (10, 2), (2, 10))]
+_FOR_FEW += [(_factored(*shape), *shape[:2]) for shape in ((10, 2, 1), (2, 10, 2))]
 RULE_INPUTS = {
     "truncation": [(_with_tolerances(m, n), {"hermitian": False}) for m, n in ((3, 3), (5, 3), (3, 5))],
     "pinv": [(factored, {}) for factored, *_ in _FACTORED],
-    "pinv_apply": [_applied(*factored, adjoint) for factored in _FACTORED for adjoint in (False, True)],
+    "pinv_apply": [
+        _applied(*case, adjoint, for_few)
+        for for_few, cases in ((False, _FACTORED), (True, _FOR_FEW))
+        for case in cases
+        for adjoint in (False, True)
+    ],
 }
