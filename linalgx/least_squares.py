@@ -89,7 +89,8 @@ def pinv(
                [0.  , 0.  , 0.25]], dtype=float32)
 
     Source:
-        Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, equation 4.12; Noferini (2017) for the truncation.
+        Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, equation 4.12; Noferini (2017) for the truncation. Matrices
+        whose condition is small have their factors from A^H A = R^H R (Cholesky), corrected to second order.
     """
     if rtol is not None and rcond is not None:
         raise ValueError("linalgx.pinv: rtol and rcond are the same, but both came")
@@ -139,7 +140,8 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
         Array([3., 2.], dtype=float32)
 
     Source:
-        Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, equation 4.12; Noferini (2017) for the truncation.
+        Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, equation 4.12; Noferini (2017) for the truncation; Bjorck
+        (1987), Linear Algebra Appl. 88/89, 31-48, for the normal equations where the condition is small.
     """
     A, B = inexact_arrays("lstsq", a=a, b=b)
     require_matrix("lstsq", a=A)
@@ -153,7 +155,8 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     relative = real_tolerance("lstsq", A, rcond=rcond)
     if relative is not None:
         relative = jnp.where(relative < 0, jnp.finfo(relative.dtype).eps, relative)
-    few = 16 * B.shape[-1] <= min(A.shape[-2:])
+    # more products of the matrix with so few columns cost less than the orthonormal factor (measured)
+    few = relative is None and 16 * B.shape[-1] <= min(A.shape[-2:])
     A_1, (U, f, W), rank, S = _factored(A, None, relative, for_few=few)
     report("lstsq", "", _info, A, W)
     A_1, U, f, W, A_b, B = broadcast_batches("lstsq", a_1=A_1, U=U, f=f[..., None], W=W, a=A, b=B)
