@@ -35,6 +35,7 @@ from linalgx._core.matrix import (
 from linalgx._core.operation import Operation
 from linalgx._core.results import LstsqResult
 from linalgx._kernels import lapack
+from linalgx._kernels.exponential import power_of_two
 from linalgx._kernels.select import small_products
 from linalgx.decompositions.svd import hermitian_svd, svd_p, svdvals_p
 from linalgx.products import product
@@ -173,9 +174,10 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
 # treated as its adjoint), those of
 #   F = W^H diag(f) U^H
 # with the singular value decomposition A = U S W, f(s) = 1/s where s is kept and 0 elsewhere, or with A = U R, f = 1,
-# W = R^-H where A has full rank. For few right-hand sides U need not be computed then: f = -1 says that they are of
+# W = R^-H where A has full rank. For few right-hand sides U need not be computed then: f = -1 marks those of
 #   F = W^H W U^H,  U = A  the normal equations, (A^H A)^-1 = W^H W; what they lose where the condition is large comes
 #                          back by two steps of refinement
+# Where A has full rank, U and W are those of A/c, c a power of two next to its largest entry, and f is 1/c or -1/c.
 
 
 def _factored(
@@ -223,18 +225,21 @@ def _is_wide(A: jax.Array) -> bool:
 # --- Factors without a singular value decomposition where all matrices of the batch have full rank beyond doubt
 #
 # Cholesky's decomposition of A^H A = R^H R leaves an error E in (A R^-1)^H (A R^-1) = I + E, about eps cond^2 large,
-# which multiplies the error of a solution in each step of refinement by the normal equations (Bjorck 1987). Two steps,
-# or the terms up to E^2 in (I + E)^-1, lead to the error of a backward stable method, eps cond, where |E|^5 < eps;
-# elsewhere A = Q R by Householder.
+# which multiplies the error of a solution in each step of refinement by the normal equations (Bjorck 1987 for these
+# steps). Two steps, or the terms up to E^2 in (I + E)^-1, lead to the error of a backward stable method, eps cond, if
+# |E|^5 < eps; the limit is half of that for what E is larger than eps cond^2. Elsewhere A = Q R by Householder.
 
 
 def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
     tall = H(A) if _is_wide(A) else A
     m, n = tall.shape[-2:]
     eps = jnp.finfo(A.dtype).eps
+    # of size 1, so that no square and no product with a right-hand side leaves the range before the solution does
+    unit = power_of_two(jnp.real(_scale(tall)))
+    tall = tall * (1 / unit).astype(A.dtype)
 
     def of_full_rank(U: jax.Array, sign: float, W: jax.Array) -> list[jax.Array]:
-        f = jnp.full((*A.shape[:-2], n), sign, jnp.finfo(A.dtype).dtype)
+        f = jnp.broadcast_to(sign / unit[..., 0], (*A.shape[:-2], n))
         return varying_alike([U, f, W, jnp.sum(f != 0, axis=-1)])
 
     def by_cholesky() -> list[jax.Array]:
@@ -247,23 +252,22 @@ def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
     def by_householder() -> list[jax.Array]:
         reflections, tau = lapack.geqrf(tall)
         R = jnp.triu(reflections[..., :n, :])
-        scale = _scale(R)
-        inverse = _inverse(R / scale, lower=False)
+        inverse = _inverse(R, lower=False)
         # a product of bounds, with room for the rounding errors of the inverse; false where there is a NaN
-        is_certain = jnp.all(m * eps * _norm_bound(R / scale) * _norm_bound(inverse) < 0.25)
-        by_qr = lambda: of_full_rank(lapack.householder_product(reflections, tau), 1, H(inverse / scale))  # noqa: E731
+        is_certain = jnp.all(m * eps * _norm_bound(R) * _norm_bound(inverse) < 0.25)
+        by_qr = lambda: of_full_rank(lapack.householder_product(reflections, tau), 1, H(inverse))  # noqa: E731
         return jax.lax.cond(is_certain, by_qr, by_svd)
 
     def by_svd() -> list[jax.Array]:
         U, S, Vh = svd_p(tall, full_matrices=False)
-        return _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape))
+        U, f, W, rank = _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape))
+        return [U, f / unit[..., 0], W, rank]
 
-    # what is out of range, and what is not positive definite, ends in NaN, and is left to the others
-    G = H(tall) @ tall
-    L = lapack.cholesky(G)
+    # NaN where A^H A is not positive definite
+    L = lapack.cholesky(H(tall) @ tall)
     W = _inverse(L, lower=True)
     is_precise = _size_of_error(tall, W) < eps ** (1 / 5) / 2
-    is_certain = (m * eps) ** 2 * _frobenius(G) * _frobenius(W) ** 2 < 1 / 16
+    is_certain = m * eps * _frobenius(L) * _frobenius(W) < 0.25
     return tuple(jax.lax.cond(jnp.all(is_precise & is_certain), by_cholesky, by_householder))
 
 
@@ -424,14 +428,20 @@ def _pinv_apply(
         return U @ (diag_f * (W @ B)) if to_range else H(W) @ (diag_f * (H(U) @ B))
 
     def by_equations() -> jax.Array:
-        return _least_norm(U, W, B) if to_range else _least_squares(U, W, B)
+        return _least_norm(U, W, -diag_f * B) if to_range else -diag_f * _least_squares(U, W, B)
 
     if not for_few:
         return by_factors()
     of_equations = jnp.all(f < 0, axis=-1)
-    # the matrices of one batch are of one kind; of others both are computed
-    mixed = lambda: jnp.where(of_equations[..., None, None], by_equations(), by_factors())  # noqa: E731
-    return jax.lax.cond(jnp.all(of_equations), by_equations, mixed)
+
+    # the matrices of one batch are of one kind; factors of several calls may be put together
+    def mixed() -> jax.Array:
+        return jnp.where(of_equations[..., None, None], by_equations(), by_factors())
+
+    def not_all() -> jax.Array:
+        return jax.lax.cond(jnp.any(of_equations), mixed, by_factors)
+
+    return jax.lax.cond(jnp.all(of_equations), by_equations, not_all)
 
 
 def _least_squares(U: jax.Array, W: jax.Array, B: jax.Array) -> jax.Array:

@@ -228,7 +228,7 @@ SHAPES = pytest.mark.parametrize("shape", [(12, 9), (9, 12), (10, 10), (30, 3)],
 
 
 def _source(a) -> str:
-    """Which decomposition the factors come from; only by Cholesky's few right-hand sides have the normal equations."""
+    """Which decomposition the factors come from; only those from Cholesky's are of the normal equations."""
     _, f, W, _ = inverse_factors_p(jnp.asarray(a), for_few=True)
     if jnp.all(f < 0):
         return "Cholesky"
@@ -328,12 +328,21 @@ def test_derivatives_against_many_digits(shape, dtype, source, rng):
 def test_full_rank_at_any_scale(shape, scale, rng):
     a, b = well_conditioned(rng, "float32", *shape), general(rng, "float32", shape[0], 1)
     scaled = jnp.asarray(a) * np.float32(scale)
-    # the normal equations would overflow
-    assert _source(scaled) == "Householder"
+    assert _source(scaled) == "Cholesky"
     exact = np.linalg.pinv(a.astype("float64"))
     assert_close(linalgx.pinv(scaled) * np.float32(scale), exact, tolerance("float32", 12, 10))
     solution = linalgx.lstsq(scaled, jnp.asarray(b) * np.float32(scale)).solution
     assert_close(solution, exact @ b, tolerance("float32", 12, 10))
+
+
+@pytest.mark.parametrize("scales", [(1e-15, 1e-25), (1e8, 1e31), (1e-15, 1e10), (1e8, 1e-25)], ids=str)
+@pytest.mark.parametrize("shape", [(24, 17), (17, 24)], ids=str)
+def test_right_hand_sides_at_any_scale(shape, scales, rng):
+    a, b = (
+        np.float32(scale) * general(rng, "float32", *s) for scale, s in zip(scales, (shape, (shape[0], 1)), strict=True)
+    )
+    exact = np.linalg.lstsq(a.astype("float64"), b.astype("float64"))[0]
+    assert_close(linalgx.lstsq(jnp.asarray(a), jnp.asarray(b)).solution, exact, tolerance("float32", 24, 10))
 
 
 def test_many_more_rows_than_columns(rng):
@@ -351,8 +360,9 @@ def test_many_more_rows_than_columns(rng):
 def test_rank_of_many_rows():
     # the tolerance is 0.012, where the normal equations are precise
     a = jnp.stack([jnp.ones(100_000, "float32"), 0.005 * jnp.resize(jnp.array([1.0, -1.0], "float32"), 100_000)], 1)
-    assert linalgx.lstsq(a, a[:, :1]).rank == 1
-    assert linalgx.lstsq(a * jnp.array([[1.0, 3.0]], "float32"), a[:, :1]).rank == 2
+    for scale in (1e-30, 1e-13, 1, 1e30):
+        assert linalgx.lstsq(np.float32(scale) * a, a[:, :1]).rank == 1
+        assert linalgx.lstsq(np.float32(scale) * a * jnp.array([[1.0, 3.0]], "float32"), a[:, :1]).rank == 2
 
 
 def test_the_error_of_cholesky_is_corrected_twice(rng):

@@ -126,13 +126,13 @@ def _factored(m, n, rank):
 
 
 def _factored_by_equations(m, n):
-    """A matrix of full rank with the factors of its normal equations: itself, tall; -1; and R^-H."""
+    """A matrix of full rank with the factors of its normal equations: itself, tall, over 2; -1/2; and R^-H."""
 
     def inputs(rng, d):
         a = well_conditioned(rng, d, m, n)
-        U = a if m >= n else a.conj().T
+        U = (a if m >= n else a.conj().T) / 2
         L = np.linalg.cholesky(U.conj().T @ U)
-        return a, U, np.full(len(L), -1.0), np.linalg.inv(L)
+        return a, U, np.full(len(L), -0.5), np.linalg.inv(L)
 
     return inputs
 
