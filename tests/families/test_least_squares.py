@@ -279,7 +279,9 @@ def _as_array(A):
 
 @pytest.mark.parametrize("shape", [(24, 17), (17, 24), (16, 16), (30, 3)], ids=str)
 @SOURCES
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", pytest.param("complex64", marks=pytest.mark.slow), "complex128"]
+)
 def test_against_many_digits_where_the_condition_is_large(dtype, source, shape, rng):
     condition = CONDITIONS[jnp.finfo(dtype).dtype.name][source]
     m, n = shape
