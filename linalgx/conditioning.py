@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from linalgx._core.arguments import inexact_array, matrix, public, real_array, require_square
 from linalgx._core.composite import composite
 from linalgx._core.errors import NOT_FINITE, info_of_spectrum, report
-from linalgx._core.matrix import hermitian_part, kept_singular_values
+from linalgx._core.matrix import hermitian_part, kept_singular_values, largest_entry
 from linalgx._kernels.exponential import power_of_two
 from linalgx.decompositions.eigh import eigvalsh_p
 from linalgx.decompositions.svd import svdvals_p
@@ -71,8 +71,7 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
 @composite(rank=2)
 def _reciprocal_of_largest(X: jax.Array) -> jax.Array:
     """A power of two near 1 over the largest entry: X times it has the same condition number, and all is in range."""
-    moduli = jnp.maximum(jnp.abs(jnp.real(X)), jnp.abs(jnp.imag(X)))
-    return 1 / power_of_two(jnp.max(moduli, axis=(-2, -1), keepdims=True))
+    return 1 / power_of_two(largest_entry(X))
 
 
 def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:

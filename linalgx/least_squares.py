@@ -29,6 +29,7 @@ from linalgx._core.matrix import (
     hermitian_part,
     identity,
     kept_singular_values,
+    largest_entry,
     rank_tolerances,
     squared_modulus,
 )
@@ -512,7 +513,5 @@ pinv_apply_p.defjvp(_pinv_apply_jvp, source="Golub and Pereyra (1973), SIAM J. N
 
 def _scale(A: jax.Array) -> jax.Array:
     """The largest absolute value in each matrix, or 1 if it is 0: a constant that the results do not depend on."""
-    A = stop_gradient(A)
-    magnitude = jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A)))
-    largest = jnp.max(magnitude, axis=(-2, -1), keepdims=True, initial=0)
+    largest = largest_entry(stop_gradient(A))
     return jnp.where(largest > 0, largest, 1).astype(A.dtype)

@@ -97,6 +97,12 @@ def squared_modulus(x: jax.Array) -> jax.Array:
     return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
 
 
+def largest_entry(A: jax.Array) -> jax.Array:
+    """The largest max(|Re a|, |Im a|) in each matrix, its axes kept; 0 where there is none."""
+    moduli = jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A)))
+    return jnp.max(moduli, axis=(-2, -1), keepdims=True, initial=0)
+
+
 def normalise_phases(X: jax.Array) -> jax.Array:
     """The columns of ``X`` times their :func:`phases`."""
     return X * phases(X)

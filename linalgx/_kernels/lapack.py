@@ -17,7 +17,7 @@ from jax.lax import linalg as lax_linalg
 from jaxlib.lapack import prepare_lapack_call
 
 from linalgx._core.errors import nan_where
-from linalgx._core.matrix import T, diagonal
+from linalgx._core.matrix import T, diagonal, largest_entry
 from linalgx._core.primitive import is_for_one_device, new_primitive
 from linalgx._kernels.exponential import power_of_two
 from linalgx._kernels.interchanges import interchange
@@ -122,8 +122,7 @@ def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     LAPACK multiplies with reciprocals, which are zero for the largest numbers where denormals are: A is scaled.
     """
-    moduli = jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A)))
-    largest = jnp.max(moduli, axis=(-2, -1), keepdims=True, initial=0)
+    largest = largest_entry(A)
     unit = jnp.where(jnp.isfinite(largest) & (largest > 0), power_of_two(largest), 1)
     h, tau = jnp.linalg.qr(A * (1 / unit).astype(A.dtype), mode="raw")
     h = jnp.swapaxes(h, -1, -2)

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, square_matrix
 from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
-from linalgx._core.matrix import H, T, diagonal, identity, larger_of_pair, reciprocal_gaps
+from linalgx._core.matrix import H, T, diagonal, identity, larger_of_pair, largest_entry, reciprocal_gaps
 from linalgx._core.operation import Operation
 from linalgx._core.results import EigResult
 from linalgx._kernels import lapack
@@ -121,11 +121,11 @@ def _prepare(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """
     failed = not_finite(A)
     A = jnp.where(failed[..., None, None], 0, A)
-    largest = jnp.max(jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A))), axis=(-2, -1), initial=0)
+    largest = largest_entry(A)
     limit = jnp.finfo(A.dtype).maxexp - 28
     exponent = jnp.clip(jnp.frexp(largest)[1], -limit, limit)
     scale = jnp.ldexp(jnp.ones_like(largest), exponent)
-    return A * (1 / scale)[..., None, None].astype(A.dtype), scale, failed
+    return A * (1 / scale).astype(A.dtype), scale[..., 0, 0], failed
 
 
 def _restore(l: jax.Array, scale: jax.Array, failed: jax.Array) -> jax.Array:
