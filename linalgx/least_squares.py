@@ -11,6 +11,7 @@ for general matrix functions", SIAM J. Sci. Comput. 15, 36-61.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,7 @@ from linalgx.products import product
 from linalgx.triangular_systems import solve_triangular_p
 
 Factors = tuple[jax.Array, ...]
+Function = Callable[[jax.Array], jax.Array]
 
 
 @public("hermitian")
@@ -226,9 +228,10 @@ def _is_wide(A: jax.Array) -> bool:
 # --- Factors without a singular value decomposition where all matrices of the batch have full rank beyond doubt
 #
 # Cholesky's decomposition of A^H A = R^H R leaves an error E in (A R^-1)^H (A R^-1) = I + E, about eps cond^2 large,
-# which multiplies the error of a solution in each step of refinement by the normal equations (Bjorck 1987 for these
-# steps). Two steps, or the terms up to E^2 in (I + E)^-1, lead to the error of a backward stable method, eps cond, if
-# |E|^5 < eps; the limit is half of that for what E is larger than eps cond^2. Elsewhere A = Q R by Householder.
+# which multiplies the error of a solution in each step of refinement by the normal equations (Bjorck 1987 on these
+# steps, with R from a QR decomposition). Two steps, or the terms up to E^2 in (I + E)^-1, leave |E|^3. Of
+# |E| = g eps cond^2 that is below eps cond, the error of a backward stable method, if |E|^5 < eps / g: half of
+# eps^(1/5) as the limit allows for g = 32. Elsewhere A = Q R by Householder.
 
 
 def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
@@ -268,6 +271,7 @@ def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
     L = lapack.cholesky(H(tall) @ tall)
     W = _inverse(L, lower=True)
     is_precise = _size_of_error(tall, W) < eps ** (1 / 5) / 2
+    # the bound that costs nothing: the condition is small where E is
     is_certain = m * eps * _frobenius(L) * _frobenius(W) < 0.25
     return tuple(jax.lax.cond(jnp.all(is_precise & is_certain), by_cholesky, by_householder))
 
@@ -283,7 +287,7 @@ def _inverse(R: jax.Array, lower: bool) -> jax.Array:
 def _size_of_error(U: jax.Array, W: jax.Array) -> jax.Array:
     """An estimate of |I - W^H W U^H U|_F, from its products with eight normal vectors (Kenney and Laub 1994)."""
     Z = jnp.asarray(np.random.default_rng(0).standard_normal((U.shape[-1], 8)), U.dtype)
-    return _frobenius(Z - H(W) @ (W @ (H(U) @ (U @ Z)))) / math.sqrt(8)
+    return _frobenius(Z - H(W) @ (W @ (H(U) @ (U @ Z)))) / math.sqrt(Z.shape[-1])
 
 
 def _frobenius(X: jax.Array) -> jax.Array:
@@ -447,19 +451,18 @@ def _pinv_apply(
 
 def _least_squares(U: jax.Array, W: jax.Array, B: jax.Array) -> jax.Array:
     """X that minimises |B - U X|, where W^H W is (U^H U)^-1 but for rounding errors."""
-    solve = lambda B: H(W) @ (W @ (H(U) @ B))  # noqa: E731
-    X = solve(B)
-    for _ in range(2):
-        X += solve(B - U @ X)
-    return X
+    return _refined(lambda B: H(W) @ (W @ (H(U) @ B)), lambda X: U @ X, B)
 
 
 def _least_norm(U: jax.Array, W: jax.Array, Y: jax.Array) -> jax.Array:
     """The smallest X with U^H X = Y, where W^H W is (U^H U)^-1 but for rounding errors."""
-    solve = lambda Y: U @ (H(W) @ (W @ Y))  # noqa: E731
-    X = solve(Y)
+    return _refined(lambda Y: U @ (H(W) @ (W @ Y)), lambda X: H(U) @ X, Y)
+
+
+def _refined(solve: Function, multiply: Function, B: jax.Array) -> jax.Array:
+    X = solve(B)
     for _ in range(2):
-        X += solve(Y - H(U) @ X)
+        X += solve(B - multiply(X))
     return X
 
 
