@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,16 +39,28 @@ mlir.register_lowering(materialise_p, mlir.lower_fun(lambda x: x, multiple_resul
 mlir.register_lowering(materialise_p, mlir.lower_fun(_conditional, multiple_results=False), platform="cpu")
 
 
+LONG_BYTES = 2**19
+"""The size of the matrices that :func:`long_part` takes together."""
+
+SHORT = 512
+"""The members of a batch that is always computed at once."""
+
+EVEN = 16
+"""What divides the size of a part: XLA's loops over a length that the cores do not divide are several times slower."""
+
+
 def in_parts(function: Callable[..., Any], size: int, *args: jax.Array) -> Any:
-    """``function(*args)``, computed for ``size`` members of the batch at a time.
+    """``function(*args)``, computed for at most ``size`` members of the batch at a time.
 
     What the function materialises then stays in the cache, and its memory does not grow with the batch. The last part
-    overlaps the one before if the size does not divide the batch: slices that reach over the end are moved back. A
+    overlaps the one before if their size does not divide the batch: slices that reach over the end are moved back. A
     symbolic batch (of an exported program) is computed at once.
     """
     batch = args[0].shape[-1]
-    if not isinstance(batch, int) or batch <= size:
+    if not isinstance(batch, int) or batch <= SHORT or (batch <= size and batch % EVEN == 0):
         return function(*args)
+    number = max(2, -(-batch // size))
+    size = -(-batch // (number * EVEN)) * EVEN
 
     def part(x: jax.Array, i: jax.Array) -> jax.Array:
         return materialise(lax.dynamic_slice_in_dim(x, i * size, size, -1))
@@ -60,7 +73,12 @@ def in_parts(function: Callable[..., Any], size: int, *args: jax.Array) -> Any:
 
     shapes = jax.eval_shape(function, *(x[..., :size] for x in args))
     outs = jax.tree.map(lambda s: varying_alike([args[0], jnp.zeros((*s.shape[:-1], batch), s.dtype)])[1], shapes)
-    return lax.fori_loop(jnp.int32(0), jnp.int32(-(-batch // size)), step, outs)
+    return lax.fori_loop(jnp.int32(0), jnp.int32(number), step, outs)
+
+
+def long_part(A: jax.Array) -> int:
+    """A size for :func:`in_parts`: loops long enough for all cores to share, over what their caches can hold."""
+    return LONG_BYTES // (math.prod(A.shape[:-1]) * A.dtype.itemsize)
 
 
 def varying_alike(args: Any) -> Any:

@@ -86,7 +86,7 @@ def test_lu_has_the_pivots_of_lapack_and_its_backward_error(dtype: str, n: int, 
         assert np.all(np.abs(_wide(A)[order] - L @ U) <= bound)
 
 
-@pytest.mark.parametrize(("m", "n"), [(5, 3), (3, 5), (8, 1), (1, 4)])
+@pytest.mark.parametrize(("m", "n"), [(5, 3), (3, 5), (8, 1), (1, 4), (4, 2), (3, 4)])
 def test_lu_of_rectangular_matrices(m: int, n: int, rng) -> None:
     A = general(rng, "complex128", m, n)
     LU, pivots = elimination.lu_factor(_batch_last([A, 2 * A]), pivot=True)
@@ -111,6 +111,18 @@ def test_solution_has_a_small_backward_error(dtype: str, n: int, rng) -> None:
             size = size.T if adjoint else size
             residual = np.abs(a @ _wide(X[..., i]) - _wide(B[..., i]))
             assert np.all(residual <= 8 * n * _eps(dtype) * (size @ np.abs(_wide(X[..., i])) + np.abs(B[..., i])))
+
+
+@pytest.mark.parametrize("n", [3, 6])
+@pytest.mark.parametrize("batch", [512, 513, 40_000, 40_001])
+def test_large_batches_in_parts(n: int, batch: int, rng) -> None:
+    # of n = 3 more than one long part
+    A = general(rng, "float32", batch, n, n)
+    X, info = jax.jit(elimination.inv)(jnp.moveaxis(jnp.asarray(A), 0, -1))
+    residual = np.abs(np.moveaxis(_wide(X), -1, 0) @ A - np.eye(n)).max(axis=(1, 2))
+    condition = np.linalg.norm(A, axis=(1, 2)) * np.linalg.norm(_wide(X), axis=(0, 1))
+    assert np.all(residual <= 4 * n * _eps("float32") * condition)
+    np.testing.assert_array_equal(info, 0)
 
 
 @SIZES

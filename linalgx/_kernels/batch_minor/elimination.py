@@ -2,25 +2,33 @@
 
 Pivots are those of LAPACK: the first of the largest, complex numbers compared by |Re| + |Im|.
 
-Source: Golub & Van Loan, Matrix Computations, section 3.4.
+Up to 4 x 4 every entry of a matrix is a vector by itself, and only the choice of a pivot is written down: XLA makes a
+few long loops of the rest, which all cores share. Larger matrices are eliminated array by array, in small parts.
+
+Sources: Golub & Van Loan, Matrix Computations, section 3.4; Higham, Accuracy and Stability of Numerical Algorithms,
+section 14.3 (the inverse: method B, LAPACK's).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linalgx._core.loops import in_parts, materialise
+from linalgx._core.loops import in_parts, long_part, materialise
 from linalgx._kernels.batch_minor.triangular import solve_triangular
 from linalgx._kernels.interchanges import order_of_rows
 
+FEW = 4
+"""The rows up to which the entries of a matrix are vectors by themselves."""
+
 PART = 256
-"""The matrices that are eliminated together, in the cache of a core."""
+"""Larger matrices that are eliminated together, in the cache of a core."""
 
 
 def lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
@@ -29,6 +37,9 @@ def lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
 
 
 def _lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
+    if _has_few_rows(A):
+        F, pivots = _factor(A, pivot)
+        return jnp.stack([jnp.stack(row) for row in F]), jnp.stack(pivots)
     keep = _keep(A)
     rows, pivots = [], []
     remaining = A
@@ -93,6 +104,9 @@ def _pivots(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The pivots, and whether the permutation is odd."""
 
     def pivots(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if _has_few_rows(A):
+            F, interchanges = _factor(A, pivot=True)
+            return jnp.stack(_diagonal(F)), _is_odd(interchanges)
         rows, odd = _eliminate(A)
         return jnp.stack([row[0] for row in rows]), odd
 
@@ -103,11 +117,62 @@ def _invert(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The inverse, NaN if a pivot is zero; the pivots; and whether the permutation is odd."""
 
     def invert(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        rows, odd = _eliminate(_with_identity(A))
-        pivots = [row[0] for row in rows]
-        return jnp.where(_any_zero(pivots), jnp.nan, _substitute_back(rows)), jnp.stack(pivots), odd
+        if _has_few_rows(A):
+            F, interchanges = _factor(A, pivot=True)
+            pivots, odd, X = _diagonal(F), _is_odd(interchanges), _inverse(F, interchanges)
+        else:
+            rows, odd = _eliminate(_with_identity(A))
+            pivots, X = [row[0] for row in rows], _substitute_back(rows)
+        return jnp.where(_any_zero(pivots), jnp.nan, X), jnp.stack(pivots), odd
 
     return _in_parts(invert, A)
+
+
+# --- of few rows, entry by entry
+
+
+def _factor(A: jax.Array, pivot: bool) -> tuple[list[list[jax.Array]], list[jax.Array]]:
+    """The entries of L and U in one matrix, and the row interchanges counted from 0."""
+    (m, n, _), F, interchanges = A.shape, [list(row) for row in A], []
+    for j in range(min(m, n)):
+        choice = materialise(_largest([row[j] for row in F[j:]])) if pivot else jnp.zeros(A.shape[-1:], jnp.int32)
+        first, top = F[j], [_chosen(choice, entries) for entries in zip(*F[j:], strict=True)]
+        F[j] = top
+        for i in range(j + 1, m):
+            row = [jnp.where(choice == i - j, x, y) for x, y in zip(first, F[i], strict=True)]
+            row[j] = _multipliers(row[j], top[j], pivot)
+            F[i] = row[: j + 1] + [row[k] - row[j] * top[k] for k in range(j + 1, n)]
+        interchanges.append(choice + j)
+    return F, interchanges
+
+
+def _inverse(F: list[list[jax.Array]], interchanges: list[jax.Array]) -> jax.Array:
+    """X with X P L = U^-1."""
+    n = len(F)
+    V = [[jnp.zeros_like(F[0][0])] * n for _ in range(n)]  # U^-1
+    columns: dict[int, jax.Array] = {}
+    for j in range(n):
+        V[j][j] = 1 / F[j][j]
+        for i in reversed(range(j)):
+            V[i][j] = -V[i][i] * functools.reduce(operator.add, (F[i][k] * V[k][j] for k in range(i + 1, j + 1)))
+    for j in reversed(range(n)):
+        column = jnp.stack([row[j] for row in V])
+        for k, known in columns.items():
+            column = column - known * F[k][j]
+        columns[j] = materialise(column)
+    transpose = jnp.stack([columns[j] for j in range(n)])
+    return jnp.swapaxes(_interchange(jnp.stack(interchanges), transpose, back=True), 0, 1)
+
+
+def _diagonal(F: list[list[jax.Array]]) -> list[jax.Array]:
+    return [row[i] for i, row in enumerate(F)]
+
+
+def _is_odd(interchanges: list[jax.Array]) -> jax.Array:
+    return functools.reduce(operator.xor, (other != i for i, other in enumerate(interchanges)))
+
+
+# --- of more rows, array by array
 
 
 def _eliminate(A: jax.Array) -> tuple[list[jax.Array], jax.Array]:
@@ -128,17 +193,27 @@ def _eliminate(A: jax.Array) -> tuple[list[jax.Array], jax.Array]:
 
 def _exchange(A: jax.Array, column: int, keep: Callable[..., Any]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The row with the largest entry of the column; the others, with the first row in its place; its number."""
-    modulus = _modulus(A[:, column])
-    largest, choice = modulus[0], jnp.zeros(A.shape[-1:], jnp.int32)
-    for i in range(1, A.shape[0]):
-        larger = modulus[i] > largest
-        largest, choice = jnp.where(larger, modulus[i], largest), jnp.where(larger, jnp.int32(i), choice)
-    choice = keep(choice)
-    top = A[0]
-    for i in range(1, A.shape[0]):
-        top = jnp.where(choice == i, A[i], top)
+    choice = keep(_largest(list(A[:, column])))
     others = jnp.arange(1, A.shape[0], dtype=jnp.int32)[:, None, None]
-    return keep(top), jnp.where(choice == others, A[:1], A[1:]), choice
+    return keep(_chosen(choice, list(A))), jnp.where(choice == others, A[:1], A[1:]), choice
+
+
+def _largest(column: list[jax.Array]) -> jax.Array:
+    """The number of the first of the largest entries."""
+    largest, choice = _modulus(column[0]), jnp.zeros(column[0].shape, jnp.int32)
+    for i, entry in enumerate(column[1:], start=1):
+        modulus = _modulus(entry)
+        larger = modulus > largest
+        largest, choice = jnp.where(larger, modulus, largest), jnp.where(larger, jnp.int32(i), choice)
+    return choice
+
+
+def _chosen(choice: jax.Array, rows: Sequence[jax.Array]) -> jax.Array:
+    """The row with this number."""
+    chosen = rows[0]
+    for i, row in enumerate(rows[1:], start=1):
+        chosen = jnp.where(choice == i, row, chosen)
+    return chosen
 
 
 def _in_order(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -226,7 +301,7 @@ def _any_zero(pivots: list[jax.Array]) -> jax.Array:
     zero = pivots[0] == 0
     for d in pivots[1:]:
         zero = zero | (d == 0)
-    return zero
+    return materialise(zero) if len(pivots) > 2 else zero
 
 
 def _info(pivots: list[jax.Array]) -> jax.Array:
@@ -247,9 +322,15 @@ def _adjoint(X: jax.Array) -> jax.Array:
 
 def _in_parts(function: Callable[[jax.Array], Any], A: jax.Array) -> Any:
     """The function of a large batch in parts; of 1 x 1 and 2 x 2 matrices it is a few loops, and needs none."""
-    return in_parts(function, PART, A) if max(A.shape[:2]) > 2 else function(A)
+    if max(A.shape[:2]) <= 2:
+        return function(A)
+    return in_parts(function, long_part(A) if _has_few_rows(A) else PART, A)
+
+
+def _has_few_rows(A: jax.Array) -> bool:
+    return 2 < max(A.shape[:2]) <= FEW
 
 
 def _keep(A: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """Up to 3 x 3 the whole elimination is one loop; beyond, what it computes anew costs more than memory."""
+    """Up to 3 x 3 a substitution is one loop; beyond, what it computes anew costs more than memory."""
     return materialise if A.shape[0] > 3 else lambda x: x
