@@ -17,7 +17,7 @@ RULE_CASES = [
     for i, (inputs, params) in enumerate(RULE_INPUTS[name])
 ]
 slow = pytest.mark.slow
-both_fields = pytest.mark.parametrize("dtype", ["float64", "complex128"])
+both_fields = pytest.mark.parametrize("dtype", [pytest.param("float64", marks=slow), "complex128"])
 
 
 def _settings(always) -> list:

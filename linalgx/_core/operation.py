@@ -79,6 +79,8 @@ class SmallKernel(NamedTuple):
         """The function for a first argument of this shape, if there is one; its longest axis; the size of the batch."""
         if batch_last:
             return self.function, max(shape[:-1], default=1), shape[-1]
+        if self.in_front is None:
+            return None, 1, 1
         return self.in_front, max(shape[-2:], default=1), math.prod(shape[:-2])
 
 

@@ -132,7 +132,9 @@ def test_determinant_and_inverse(dtype: str, n: int, rng) -> None:
     _check_determinants_and_inverses(matrices, *elimination.slogdet_and_inverse(A), elimination.det(A))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", pytest.param("complex64", marks=pytest.mark.slow), "complex128"]
+)
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_determinant_and_inverse_by_expansion(dtype: str, n: int, rng) -> None:
     matrices = _hard(rng, dtype, n)
