@@ -43,24 +43,25 @@ LONG_BYTES = 2**19
 """The size of the matrices that :func:`long_part` takes together."""
 
 SHORT = 512
-"""The members of a batch that is always computed at once."""
+"""The members of a batch whose loops are too short for XLA to share them out."""
 
 EVEN = 16
-"""What divides the size of a part: XLA's loops over a length that the cores do not divide are several times slower."""
+"""What divides the size of a part: where the cores do not divide the length of a loop, XLA masks loads and stores."""
 
 
 def in_parts(function: Callable[..., Any], size: int, *args: jax.Array) -> Any:
-    """``function(*args)``, computed for at most ``size`` members of the batch at a time.
+    """``function(*args)``, computed for about ``size`` members of the batch at a time.
 
-    What the function materialises then stays in the cache, and its memory does not grow with the batch. The last part
-    overlaps the one before if their size does not divide the batch: slices that reach over the end are moved back. A
-    symbolic batch (of an exported program) is computed at once.
+    What the function materialises then stays in the cache, and its memory does not grow with the batch. Parts have one
+    size, a multiple of EVEN (so that a batch which is none is parted, too, unless it is short); the last one overlaps
+    the one before if that does not divide the batch: slices that reach over the end are moved back. A symbolic batch
+    (of an exported program) is computed at once.
     """
     batch = args[0].shape[-1]
-    if not isinstance(batch, int) or batch <= SHORT or (batch <= size and batch % EVEN == 0):
+    if not isinstance(batch, int) or (batch <= size and (batch % EVEN == 0 or batch <= SHORT)):
         return function(*args)
-    number = max(2, -(-batch // size))
-    size = -(-batch // (number * EVEN)) * EVEN
+    size = -(-batch // (max(2, -(-batch // size)) * EVEN)) * EVEN
+    number = -(-batch // size)
 
     def part(x: jax.Array, i: jax.Array) -> jax.Array:
         return materialise(lax.dynamic_slice_in_dim(x, i * size, size, -1))

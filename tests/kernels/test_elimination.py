@@ -113,16 +113,28 @@ def test_solution_has_a_small_backward_error(dtype: str, n: int, rng) -> None:
             assert np.all(residual <= 8 * n * _eps(dtype) * (size @ np.abs(_wide(X[..., i])) + np.abs(B[..., i])))
 
 
-@pytest.mark.parametrize("n", [3, 6])
-@pytest.mark.parametrize("batch", [512, 513, 40_000, 40_001])
+@pytest.mark.parametrize("n", [3, 4, 6])
+@pytest.mark.parametrize("batch", [512, 513, 40_001])
 def test_large_batches_in_parts(n: int, batch: int, rng) -> None:
-    # of n = 3 more than one long part
+    # of n = 3 and 4 more than one long part
     A = general(rng, "float32", batch, n, n)
-    X, info = jax.jit(elimination.inv)(jnp.moveaxis(jnp.asarray(A), 0, -1))
-    residual = np.abs(np.moveaxis(_wide(X), -1, 0) @ A - np.eye(n)).max(axis=(1, 2))
-    condition = np.linalg.norm(A, axis=(1, 2)) * np.linalg.norm(_wide(X), axis=(0, 1))
-    assert np.all(residual <= 4 * n * _eps("float32") * condition)
-    np.testing.assert_array_equal(info, 0)
+    A[[1, -2]], A[[2, -1]] = 0, np.nan
+    failed, known = [1, 2, -2, -1], np.setdiff1d(np.arange(batch), [1, 2, batch - 2, batch - 1])
+    last = jnp.moveaxis(jnp.asarray(A), 0, -1)
+    X, info = jax.jit(elimination.inv)(last)
+    X = np.moveaxis(_wide(X), -1, 0)
+    residual = np.abs(X @ A - np.eye(n)).max(axis=(1, 2))
+    condition = np.linalg.norm(A, axis=(1, 2)) * np.linalg.norm(X, axis=(1, 2))
+    assert np.all(residual[known] <= 4 * n * _eps("float32") * condition[known])
+    assert np.all(np.isnan(X[failed]))
+    np.testing.assert_array_equal(np.flatnonzero(info), [1, batch - 2])
+    LU, pivots = jax.jit(functools.partial(elimination.lu_factor, pivot=True))(last)
+    _, order = lapack.lu_factor(jnp.asarray(A[known]))
+    np.testing.assert_array_equal(pivots[:, known], order.T)
+    F = np.moveaxis(_wide(LU), -1, 0)[known]
+    L, U = np.tril(F, -1) + np.eye(n), np.triu(F)
+    permuted = np.take_along_axis(A[known], np.asarray(jax.lax.linalg.lu_pivots_to_permutation(order, n))[..., None], 1)
+    assert np.all(np.abs(L @ U - permuted) <= 4 * n * _eps("float32") * (np.abs(L) @ np.abs(U)))
 
 
 @SIZES

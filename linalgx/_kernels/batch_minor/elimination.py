@@ -2,8 +2,10 @@
 
 Pivots are those of LAPACK: the first of the largest, complex numbers compared by |Re| + |Im|.
 
-Up to 4 x 4 every entry of a matrix is a vector by itself, and only the choice of a pivot is written down: XLA makes a
-few long loops of the rest, which all cores share. Larger matrices are eliminated array by array, in small parts.
+Where the longer side is 3 or 4, LU factors, determinants and inverses are computed entry by entry: each entry is a
+vector by itself, of an elimination only the choices of the pivots are written down, and XLA makes a few long loops of
+the rest, which all cores share. Larger matrices are eliminated array by array, in parts that fit in the cache of one
+core.
 
 Sources: Golub & Van Loan, Matrix Computations, section 3.4; Higham, Accuracy and Stability of Numerical Algorithms,
 section 14.3 (the inverse: method B, LAPACK's).
@@ -25,10 +27,10 @@ from linalgx._kernels.batch_minor.triangular import solve_triangular
 from linalgx._kernels.interchanges import order_of_rows
 
 FEW = 4
-"""The rows up to which the entries of a matrix are vectors by themselves."""
+"""The longer side up to which the entries of a matrix are vectors by themselves."""
 
 PART = 256
-"""Larger matrices that are eliminated together, in the cache of a core."""
+"""The larger matrices that are eliminated together."""
 
 
 def lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
@@ -37,7 +39,7 @@ def lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
 
 
 def _lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
-    if _has_few_rows(A):
+    if _is_entrywise(A):
         F, pivots = _factor(A, pivot)
         return jnp.stack([jnp.stack(row) for row in F]), jnp.stack(pivots)
     keep = _keep(A)
@@ -104,7 +106,7 @@ def _pivots(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The pivots, and whether the permutation is odd."""
 
     def pivots(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if _has_few_rows(A):
+        if _is_entrywise(A):
             F, interchanges = _factor(A, pivot=True)
             return jnp.stack(_diagonal(F)), _is_odd(interchanges)
         rows, odd = _eliminate(A)
@@ -117,7 +119,7 @@ def _invert(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The inverse, NaN if a pivot is zero; the pivots; and whether the permutation is odd."""
 
     def invert(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        if _has_few_rows(A):
+        if _is_entrywise(A):
             F, interchanges = _factor(A, pivot=True)
             pivots, odd, X = _diagonal(F), _is_odd(interchanges), _inverse(F, interchanges)
         else:
@@ -128,7 +130,7 @@ def _invert(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return _in_parts(invert, A)
 
 
-# --- of few rows, entry by entry
+# --- entry by entry
 
 
 def _factor(A: jax.Array, pivot: bool) -> tuple[list[list[jax.Array]], list[jax.Array]]:
@@ -172,7 +174,7 @@ def _is_odd(interchanges: list[jax.Array]) -> jax.Array:
     return functools.reduce(operator.xor, (other != i for i, other in enumerate(interchanges)))
 
 
-# --- of more rows, array by array
+# --- array by array
 
 
 def _eliminate(A: jax.Array) -> tuple[list[jax.Array], jax.Array]:
@@ -301,6 +303,7 @@ def _any_zero(pivots: list[jax.Array]) -> jax.Array:
     zero = pivots[0] == 0
     for d in pivots[1:]:
         zero = zero | (d == 0)
+    # of a longer elimination every entry that is masked would compute the pivots anew
     return materialise(zero) if len(pivots) > 2 else zero
 
 
@@ -324,13 +327,13 @@ def _in_parts(function: Callable[[jax.Array], Any], A: jax.Array) -> Any:
     """The function of a large batch in parts; of 1 x 1 and 2 x 2 matrices it is a few loops, and needs none."""
     if max(A.shape[:2]) <= 2:
         return function(A)
-    return in_parts(function, long_part(A) if _has_few_rows(A) else PART, A)
+    return in_parts(function, long_part(A) if _is_entrywise(A) else PART, A)
 
 
-def _has_few_rows(A: jax.Array) -> bool:
+def _is_entrywise(A: jax.Array) -> bool:
     return 2 < max(A.shape[:2]) <= FEW
 
 
 def _keep(A: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """Up to 3 x 3 a substitution is one loop; beyond, what it computes anew costs more than memory."""
+    """What is one loop by itself is not cut; of a longer one, what it computes anew would cost more than memory."""
     return materialise if A.shape[0] > 3 else lambda x: x
