@@ -17,6 +17,7 @@ RULE_CASES = [
     for i, (inputs, params) in enumerate(RULE_INPUTS[name])
 ]
 slow = pytest.mark.slow
+# complex numbers are the general case
 both_fields = pytest.mark.parametrize("dtype", [pytest.param("float64", marks=slow), "complex128"])
 
 

@@ -135,9 +135,8 @@ def test_sharded_batches(case: Case, axis_type, rng) -> None:
         sharded = jax.device_put(batch, NamedSharding(mesh, P("b")))
         if axis_type == AxisType.Auto:  # jax.numpy.linalg itself does not go through vmap on an Explicit mesh
             _close(case, jax.jit(jax.vmap(jax.grad(f)))(sharded), expected)
-        else:
-            mapped = jax.shard_map(jax.vmap(jax.grad(f)), mesh=mesh, in_specs=P("b"), out_specs=P("b"))
-            _close(case, jax.jit(mapped)(sharded), expected)
+        mapped = jax.shard_map(jax.vmap(jax.grad(f)), mesh=mesh, in_specs=P("b"), out_specs=P("b"))
+        _close(case, jax.jit(mapped)(sharded), expected)
         total = lambda X: jnp.sum(jax.shard_map(jax.vmap(f), mesh=mesh, in_specs=P("b"), out_specs=P("b"))(X))
         _close(case, jax.jit(jax.grad(total))(sharded), expected)
 

@@ -43,7 +43,7 @@ LONG_BYTES = 2**19
 """The size of the matrices that :func:`long_part` takes together."""
 
 SHORT = 512
-"""The members of a batch whose loops are too short for XLA to share them out."""
+"""The members of a batch whose loops are so short that an uneven length costs little."""
 
 EVEN = 16
 """What divides the size of a part: where the cores do not divide the length of a loop, XLA masks loads and stores."""
