@@ -75,13 +75,11 @@ class SmallKernel(NamedTuple):
     rank: int | None = 2
     in_front: Callable[..., Any] | None = None
 
-    def on(self, shape: tuple[int, ...], batch_last: bool) -> tuple[Callable[..., Any] | None, int, Any]:
-        """The function for a first argument of this shape, if there is one; its longest axis; the size of the batch."""
+    def on(self, shape: tuple[int, ...], batch_last: bool) -> tuple[Callable[..., Any], int, Any] | None:
+        """The function for a first argument of this shape, its longest axis, the size of the batch; or None."""
         if batch_last:
             return self.function, max(shape[:-1], default=1), shape[-1]
-        if self.in_front is None:
-            return None, 1, 1
-        return self.in_front, max(shape[-2:], default=1), math.prod(shape[:-2])
+        return (self.in_front, max(shape[-2:], default=1), math.prod(shape[:-2])) if self.in_front else None
 
 
 def always(platform: str | None, longest: int, batch: Any, dtype: Any) -> bool:
@@ -183,8 +181,11 @@ class Operation:
         """The kernel for many small problems, where it is to run on a first argument like this."""
         if self.small is None:
             return None
-        kernel, longest, batch = self.small.on(first.shape, batch_last)
-        if kernel is None or not self.small.selected(platform, longest, batch, first.dtype):
+        found = self.small.on(first.shape, batch_last)
+        if found is None:
+            return None
+        kernel, longest, batch = found
+        if not self.small.selected(platform, longest, batch, first.dtype):
             return None
 
         def run(*args: Any, batch_last: bool, **params: Any) -> list[jax.Array]:
