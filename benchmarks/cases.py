@@ -247,6 +247,7 @@ class Case:
                 continue
             except Exception as error:
                 errors[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        beat(None)
         timings = interleaved(sides, self.effort, before=beat)
         return {"times": {name: self._figures(name, timings[name], seconds[name]) for name in sides}, "errors": errors}
 

@@ -13,7 +13,7 @@ import pathlib
 import re
 import runpy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 import linalgx
-from benchmarks import report
-from benchmarks.isolated import Beat, Limits, Worker
+from benchmarks import isolated, report
+from benchmarks.isolated import Beat, Limits, Worker, Workers
 from benchmarks.timing import Effort, compiled, interleaved
 from linalgx._core.operation import RULES, SmallKernel
 from linalgx._kernels.select import prefer
@@ -31,14 +31,24 @@ from linalgx._kernels.select import prefer
 DTYPES = ("float32", "float64", "complex64", "complex128")
 LARGEST_N = 8
 KERNELS = ("batch_minor", "lapack")
-EFFORT = Effort(rounds=7, budget=0.1, sample=0.002)
 
-MEASURED = (100, 10_000)
-"""The batches that are measured; the time at others is a constant and a slope fitted to these.
 
-The small one only if the answer may be far below the large one: half of the time goes into compiling."""
+class Plan(NamedTuple):
+    """The batches that are measured, and how long; the time at others is a constant and a slope fitted to these.
 
-BATCHES = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+    The small one only if the answer may be far below the large one: half of the time goes into compiling.
+    """
+
+    batches: tuple[int, ...]
+    effort: Effort
+
+
+PLANS = {
+    "cpu": Plan((100, 10_000), Effort(rounds=7, budget=0.1, sample=0.002)),
+    "cuda": Plan((1_000, 300_000), Effort(rounds=3, budget=0.03, sample=0.002)),
+}
+
+BATCHES = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 """The batches at which the kernels are compared."""
 
 GAIN, CALLS = 1.1, 1000
@@ -168,14 +178,13 @@ class Case:
     n: int
     dtype: str
     gradient: bool = False
-    batches: tuple[int, ...] = MEASURED
-    effort: Effort = EFFORT
+    plan: Plan = PLANS["cpu"]
 
     def __call__(self, beat: Beat, skip: frozenset[str]) -> dict[str, Any]:
         """``times[kernel][batch]`` and ``compile_s[kernel]``, the largest batch first: often it decides alone."""
         found: dict[str, Any] = {"times": {kernel: {} for kernel in KERNELS}, "compile_s": dict.fromkeys(KERNELS)}
         _start_compiler()
-        for batch in sorted(self.batches, reverse=True) if not skip else ():
+        for batch in sorted(self.plan.batches, reverse=True) if not skip else ():
             for kernel, (time, compile_s) in self._at(batch, beat).items():
                 found["times"][kernel][batch] = time
                 found["compile_s"][kernel] = min(compile_s, found["compile_s"][kernel] or compile_s)
@@ -196,7 +205,8 @@ class Case:
                 # a function of its own for each: what jax remembers of one that it traced would flatter the second
                 function = jax.vmap(self._function(call), in_axes=-1, out_axes=-1)
                 sides[kernel], seconds[kernel] = compiled(function, *arrays)
-        timings = interleaved(sides, self.effort, before=beat)
+        beat(None)
+        timings = interleaved(sides, self.plan.effort, before=beat)
         return {kernel: (timings[kernel].minimum, seconds[kernel]) for kernel in KERNELS}
 
     def _function(self, call: Call) -> Callable[..., Any]:
@@ -243,20 +253,30 @@ def smallest_batch(result: Mapping[str, Any]) -> int | None:
     return found
 
 
-def measure(cases: Sequence[Case], limits: Limits, console: Console) -> list[Row]:
-    """One row a case. Where two orders in a row never pay, the larger ones are taken to be the same."""
+def measure(lines: Sequence[Sequence[Case]], limits: Limits, console: Console, jobs: int = 1) -> list[Row]:
+    """One row a case, a line for each operation and dtype; what was measured until then if the user interrupts."""
+    rows: dict[int, list[Row]] = {}
+    with Workers(limits, jobs) as workers, Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(lines))
+        try:
+            for place, measured in workers.map(measure_line, lines):
+                rows[place] = measured
+                progress.update(bar, description=f"{measured[0]['operation']}, {measured[0]['dtype']}", advance=1)
+                for row in measured:
+                    name = f"{row['operation']}, n = {row['n']}, {row['dtype']}"
+                    for kernel, reason in row["failed"].items():
+                        console.print(f"{name}: {kernel} {reason}", highlight=False)
+        except KeyboardInterrupt:
+            console.print(f"interrupted: {len(rows)} of {len(lines)} lines were measured")
+    return [row for place in sorted(rows) for row in rows[place]]
+
+
+def measure_line(cases: Sequence[Case], worker: Worker) -> list[Row]:
+    """The rows of one operation and dtype. Where two orders in a row never pay, the larger ones count as the same."""
     rows: list[Row] = []
-    with Worker(limits) as worker, Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("", total=len(cases))
-        for case in cases:
-            progress.update(bar, description=f"{case.operation}, n = {case.n}, {case.dtype}")
-            if not case.gradient and _is_lost(rows, case):
-                rows.append(_row(case, None, {}))
-            else:
-                rows.append(measure_one(case, worker))
-            progress.advance(bar)
-            for kernel, reason in rows[-1]["failed"].items():
-                console.print(f"{case.operation}, n = {case.n}, {case.dtype}: {kernel} {reason}", highlight=False)
+    for case in cases:
+        lost = len(rows) > 1 and all(row["smallest batch"] is None and row["n"] > 2 for row in rows[-2:])
+        rows.append(_row(case, None, {}) if lost and not case.gradient else measure_one(case, worker))
     return rows
 
 
@@ -274,11 +294,6 @@ def _row(case: Case, result: Any, failed: dict[str, str]) -> Row:
     smallest = None if failed else smallest_batch(result)
     row = {"operation": case.operation, "gradient": case.gradient, "dtype": case.dtype, "n": case.n}
     return row | {"smallest batch": smallest, **result, "failed": failed}
-
-
-def _is_lost(rows: Sequence[Row], case: Case) -> bool:
-    before = [row for row in rows if row["operation"] == case.operation and row["dtype"] == case.dtype][-2:]
-    return len(before) == 2 and all(row["smallest batch"] is None and row["n"] > 2 for row in before)
 
 
 # --- the table
@@ -334,7 +349,7 @@ def render(tables: Mapping[str, Table], machines: Mapping[str, str]) -> str:
         percent=round(100 * (GAIN - 1)),
         calls=CALLS,
         batches=", ".join(map(str, BATCHES)),
-        measured=" and ".join(map(str, MEASURED)),
+        measured=", ".join(f"{' and '.join(map(str, x.batches))} ({platform})" for platform, x in PLANS.items()),
         machines="\n".join(
             f"- {platform}: {machines[platform]}" for platform in sorted(tables) if platform in machines
         ),
@@ -390,6 +405,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--gradients", action="store_true", help="also value_and_grad, for the record: not in the rule")
     parser.add_argument("--dry-run", action="store_true", help="leave the table as it is")
+    isolated.add_arguments(parser)
     parser.add_argument("--table", type=pathlib.Path, default=_default_path(), help="the file to rewrite")
 
 
@@ -403,12 +419,13 @@ def main(options: argparse.Namespace) -> None:
     if not operations:
         raise SystemExit("no operation with a batch-minor kernel has such a name: " + ", ".join(with_kernel()))
     console = Console()
-    cases = [
-        Case(name, n, dtype, gradient)
+    plan = PLANS.get(platform_name(), PLANS["cuda"])
+    lines = [
+        [Case(name, n, dtype, gradient, plan) for n in sorted(options.n)]
         for gradient in ((False, True) if options.gradients else (False,))
-        for name, dtype, n in itertools.product(operations, options.dtype, sorted(options.n))
+        for name, dtype in itertools.product(operations, options.dtype)
     ]
-    rows = measure(cases, Limits(), console)
+    rows = measure(lines, Limits(running=options.limit), console, options.jobs)
     report.print_table("smallest batch, by n", shown(rows))
     if options.out:
         console.print(f"written: {report.write(options.out, 'crossovers', rows)}")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from benchmarks import cases, report, small
+from benchmarks import cases, isolated, report, small
 from benchmarks.cases import Arrays, Case, Function
 from benchmarks.isolated import Limits
 from benchmarks.libraries import Library, eager, installed, library, torch_gradient
@@ -112,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="cases whose name has this in it (repeatable)")
     parser.add_argument("--n", type=int, nargs="+", help="orders of the matrices, of those that are measured")
     parser.add_argument("--dtype", nargs="+", choices=small.DTYPES, default=small.DTYPES)
-    parser.add_argument("--limit", type=float, default=Limits.running, help="seconds after which a call hangs")
+    isolated.add_arguments(parser)
 
 
 def main(options: argparse.Namespace) -> None:
@@ -123,7 +123,8 @@ def main(options: argparse.Namespace) -> None:
     selected = [case for case in _all_cases(options) if case.name in kept]
     if not selected:
         raise SystemExit("no case has one of these orders")
-    rows = [with_torch(row) for row in small.measure(selected, Limits(running=options.limit), console)]
+    measured = small.measure(selected, Limits(running=options.limit), console, options.jobs)
+    rows = [with_torch(row) for row in measured]
     report.print_table("ns per matrix, ratios of medians", [_table_row(row) for row in rows])
     summary = summarise(rows)
     report.print_table("geometric means of the ratios (above 1: linalgx is faster)", summary)

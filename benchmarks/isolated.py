@@ -2,21 +2,29 @@
 
 JAX 0.10.2 on two cores waits for ever in some programs with two batched LAPACK calls: a kernel that runs on XLA's pool
 of threads splits its batch onto the same pool. Nothing but the end of the process frees it.
+
+Several such processes compile side by side, where there are processors for it, and take turns where they time.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import math
 import multiprocessing
 import os
 import pathlib
+import queue
+import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
+
+from benchmarks.timing import TURN
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_ARENA_MAX": "1"}
 """Settings with which glibc keeps what was freed.
@@ -34,8 +42,11 @@ took up to twice its time after a call of torch.
 
 Beat = Callable[..., None]
 Task = Callable[[Beat, frozenset[str]], Any]
-"""What is measured: it calls ``beat(side)`` (``beat(side, compiling=True)``) before each step of a side, and leaves
-out the sides in its second argument."""
+"""What is measured: it calls ``beat(side)`` (``beat(side, compiling=True)``) before each step of a side, ``beat(None)``
+before it waits for its turn, and leaves out the sides in its second argument."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Worker:
         self.limits = limits
         self._process: Any = None
         self._pipe: Any = None
+        self._given_up = False
 
     def __enter__(self) -> Worker:
         return self
@@ -74,6 +86,12 @@ class Worker:
                 raise RuntimeError(f"the measurement of {task} failed: {reason}")
             failed[side] = reason
 
+    def give_up(self) -> None:
+        """What another thread calls to end what is running: that fails, and so does all that comes after."""
+        self._given_up = True
+        if self._process is not None:
+            self._process.kill()
+
     def _attempt(self, task: Task, skip: frozenset[str]) -> tuple[str, Any]:
         """("result", what the task returned), ("stopped", (side, reason)) or ("error", (None, traceback))."""
         self._start()
@@ -81,7 +99,8 @@ class Worker:
         side, compiling = None, False
         while True:
             limit = self.limits.compiling if compiling or side is None else self.limits.running
-            if not self._waits_for_message(limit, math.inf if side is None else self.limits.idle):
+            # a compiler may be a process by itself
+            if not self._waits_for_message(limit, math.inf if side is None or compiling else self.limits.idle):
                 return "stopped", (side, "no end of compiling" if compiling else "hangs")
             try:
                 kind, value = self._pipe.recv()
@@ -104,6 +123,8 @@ class Worker:
         return True
 
     def _start(self) -> None:
+        if self._given_up:
+            raise RuntimeError("given up")
         if self._process is not None:
             return
         os.environ.update(ALLOCATOR | THREADS)
@@ -121,6 +142,60 @@ class Worker:
         self._process.join()
         self._process.close()
         self._process = None
+
+
+class Workers:
+    """Workers that prepare side by side what they measure, and time one after the other.
+
+    Args:
+        limits: those of each worker.
+        jobs: how many there are. One process waits for the compiler most of the time, and a GPU for the process.
+    """
+
+    def __init__(self, limits: Limits = Limits(), jobs: int = 1):
+        self._all = [Worker(limits) for _ in range(jobs)]
+        self._resources = contextlib.ExitStack()
+
+    def __enter__(self) -> Workers:
+        if len(self._all) > 1:
+            os.environ[TURN] = self._resources.enter_context(tempfile.NamedTemporaryFile()).name
+            self._resources.callback(os.environ.pop, TURN)
+        for worker in self._all:
+            self._resources.enter_context(worker)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._resources.close()
+
+    def map(self, function: Callable[[Item, Worker], Result], items: Iterable[Item]) -> Iterator[tuple[int, Result]]:
+        """The place of each item, and ``function(item, worker)``, as soon as that is there."""
+        free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self._all:
+            free.put(worker)
+
+        def run(place: int, item: Item) -> tuple[int, Result]:
+            worker = free.get()
+            try:
+                return place, function(item, worker)
+            finally:
+                free.put(worker)
+
+        with ThreadPoolExecutor(len(self._all)) as threads:
+            running = [threads.submit(run, place, item) for place, item in enumerate(items)]
+            try:
+                for done in as_completed(running):
+                    yield done.result()
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                for worker in self._all:
+                    worker.give_up()
+                raise
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a benchmark that measures in workers."""
+    parser.add_argument("--limit", type=float, default=Limits.running, help="seconds after which a call hangs")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that compile side by side, and time in turn")
 
 
 def _serve(pipe: Connection) -> None:

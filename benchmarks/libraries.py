@@ -103,8 +103,9 @@ def library(name: str) -> Library:
 
 
 def installed(name: str) -> bool:
-    """Whether a peer can be measured."""
-    return name == "jnp" or importlib.util.find_spec(name) is not None
+    """Whether a peer can be measured: on a GPU those that compute there."""
+    here = jax.default_backend() == "cpu" or name not in ("numpy", "scipy")
+    return name == "jnp" or (here and importlib.util.find_spec(name) is not None)
 
 
 def eager(name: str, function: Callable[..., Any], arrays: tuple[np.ndarray, ...]) -> Callable[[], Any]:
@@ -116,20 +117,32 @@ def eager(name: str, function: Callable[..., Any], arrays: tuple[np.ndarray, ...
 
 
 def _torch_side(function: Callable[..., Any], arrays: tuple[np.ndarray, ...]) -> Callable[[], Any]:
-    """A side of torch, which computes where JAX does if it can."""
+    """A side of torch."""
+    there = _torch_tensors(arrays)
+    return _awaited(lambda: function(library("torch"), *there))
+
+
+def _torch_tensors(arrays: tuple[np.ndarray, ...]) -> list[Any]:
+    """The arrays where JAX computes, if torch can."""
     import torch
 
-    if jax.default_backend() == "gpu" and torch.cuda.is_available():
-        there = [torch.from_numpy(x).cuda() for x in arrays]
+    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+    return [torch.from_numpy(x).to(device) for x in arrays]
 
-        def on_gpu() -> Any:
-            out = function(library("torch"), *there)
-            torch.cuda.synchronize()
-            return out
 
-        return on_gpu
-    here = [torch.from_numpy(x) for x in arrays]
-    return lambda: function(library("torch"), *here)
+def _awaited(side: Callable[[], Any]) -> Callable[[], Any]:
+    """The side, which waits for the GPU if there is one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return side
+
+    def waits() -> Any:
+        out = side()
+        torch.cuda.synchronize()
+        return out
+
+    return waits
 
 
 def torch_gradient(
@@ -138,5 +151,5 @@ def torch_gradient(
     """A side of torch that computes a scalar and its gradient with respect to all arrays."""
     import torch
 
-    leaves = [torch.from_numpy(x).requires_grad_() for x in arrays]
-    return lambda: torch.autograd.grad(scalar(library("torch"))(*leaves), leaves)
+    leaves = [x.requires_grad_() for x in _torch_tensors(arrays)]
+    return _awaited(lambda: torch.autograd.grad(scalar(library("torch"))(*leaves), leaves))

@@ -17,7 +17,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-LIBRARIES = ("linalgx", "jax", "jaxlib", "numpy", "scipy", "torch")
+import linalgx
+
+LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "torch")
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -79,7 +81,7 @@ def cores() -> int:
 
 def versions() -> dict[str, str | None]:
     """The version of each library; None if it is not installed."""
-    found: dict[str, str | None] = dict.fromkeys(LIBRARIES)
+    found: dict[str, str | None] = {"linalgx": linalgx.__version__, **dict.fromkeys(LIBRARIES)}
     for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import report
+from benchmarks import isolated, report
 from benchmarks.cases import GROUPS, OPERATIONS, PIPELINES, Case
-from benchmarks.isolated import Limits, Worker
+from benchmarks.isolated import Limits, Worker, Workers
 from benchmarks.libraries import PEERS
 from benchmarks.selection import chosen, name_skipped
 from benchmarks.timing import Effort, geometric_mean
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, nargs="+", help="orders of the matrices; 2 to 8 if not given")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--elements", type=int, default=1_000_000, help="matrix elements in a call (1e6)")
-    parser.add_argument("--limit", type=float, default=Limits.running, help="seconds after which a call hangs")
+    isolated.add_arguments(parser)
 
 
 def main(options: argparse.Namespace) -> None:
@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> None:
         raise SystemExit("no case has one of these orders")
     console = Console()
     skipped = name_skipped(PEERS, console)
-    rows = measure(cases, Limits(running=options.limit), console)
+    rows = measure(cases, Limits(running=options.limit), console, options.jobs)
     summary = summarise(rows)
     show(rows, summary)
     if options.out:
@@ -75,21 +75,21 @@ def _all_cases(sizes: Iterable[int], dtypes: Iterable[str], elements: int, effor
                 yield Case(group, name, n, dtype, elements, effort)
 
 
-def measure(cases: Sequence[Case], limits: Limits, console: Console) -> list[Row]:
+def measure(cases: Sequence[Case], limits: Limits, console: Console, jobs: int = 1) -> list[Row]:
     """One row a case; what was measured until then if the user interrupts."""
-    rows: list[Row] = []
-    with Worker(limits) as worker, Progress(console=console, transient=True) as progress:
+    rows: dict[int, Row] = {}
+    with Workers(limits, jobs) as workers, Progress(console=console, transient=True) as progress:
         bar = progress.add_task("", total=len(cases))
         try:
-            for case in cases:
-                progress.update(bar, description=f"{case.name}, n = {case.n}, {case.dtype}")
-                rows.append(measure_one(case, worker))
-                progress.advance(bar)
-                for side, reason in rows[-1]["failed"].items():
-                    console.print(f"{case.name}, n = {case.n}, {case.dtype}: {side} {reason}", highlight=False)
+            for place, row in workers.map(measure_one, cases):
+                rows[place] = row
+                name = f"{row['case']}, n = {row['n']}, {row['dtype']}"
+                progress.update(bar, description=name, advance=1)
+                for side, reason in row["failed"].items():
+                    console.print(f"{name}: {side} {reason}", highlight=False)
         except KeyboardInterrupt:
             console.print(f"interrupted: {len(rows)} of {len(cases)} cases were measured")
-    return rows
+    return [rows[place] for place in sorted(rows)]
 
 
 def measure_one(case: Case, worker: Worker) -> Row:

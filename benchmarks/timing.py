@@ -6,15 +6,20 @@ sides of the same measurement are compared with each other.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
+import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+
+TURN = "LINALGX_BENCHMARKS_TURN"
+"""The variable of the environment that names a file: of the processes that share it one times at a time."""
 
 Side = Callable[[], Any]
 Clock = Callable[[], float]
@@ -53,6 +58,19 @@ class Effort:
     sample: float = 0.005
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """While no process with the same file TURN is timing. The system ends the turn of a process that is killed."""
+    if TURN not in os.environ:
+        yield
+        return
+    import fcntl
+
+    with open(os.environ[TURN]) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def interleaved(
     sides: Mapping[str, Side],
     effort: Effort = Effort(),
@@ -64,16 +82,17 @@ def interleaved(
     Every second round runs backwards: a side may leave the machine in a state that the next one pays for.
     """
     calls = {}
-    for name, side in sides.items():
-        before(name)
-        calls[name] = _calls(side, effort.sample, clock)
     samples: dict[str, list[float]] = {name: [] for name in sides}
-    start, done = clock(), 0
-    while done < effort.rounds or (done < effort.most and clock() - start < effort.budget):
-        for name in list(sides) if done % 2 == 0 else reversed(sides):
+    with alone():
+        for name, side in sides.items():
             before(name)
-            samples[name].append(_sample(sides[name], calls[name], clock))
-        done += 1
+            calls[name] = _calls(side, effort.sample, clock)
+        start, done = clock(), 0
+        while done < effort.rounds or (done < effort.most and clock() - start < effort.budget):
+            for name in list(sides) if done % 2 == 0 else reversed(sides):
+                before(name)
+                samples[name].append(_sample(sides[name], calls[name], clock))
+            done += 1
     return {name: Timing.of(samples[name], calls[name]) for name in sides}
 
 

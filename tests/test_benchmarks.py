@@ -18,10 +18,10 @@ import pytest
 
 from benchmarks import cases, classic, crossovers, general, memory, report, small, stress
 from benchmarks.__main__ import TABLES, WITH_OPTIONS, main
-from benchmarks.isolated import Limits, Worker
+from benchmarks.isolated import Limits, Worker, Workers
 from benchmarks.libraries import Missing, library
 from benchmarks.selection import chosen
-from benchmarks.timing import Effort, Timing, compiled, geometric_mean, interleaved
+from benchmarks.timing import TURN, Effort, Timing, compiled, geometric_mean, interleaved
 from linalgx._core.operation import RULES
 from linalgx._kernels import select
 
@@ -162,6 +162,51 @@ def test_worker_reports_who_fails_and_goes_on():
         (done, third), failed = worker.run(Trouble(("works",)))
         assert (done, failed) == (["works"], {})
     assert len({first, second, third, os.getpid()}) == 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A task that notes when it had its turn, and how many others had it at the same time."""
+
+    path: str
+    place: int
+
+    def __call__(self, beat, skip):
+        def side():
+            entry = pathlib.Path(self.path, str(self.place))
+            entry.touch()
+            time.sleep(0.02)
+            together.append(len(list(entry.parent.iterdir())))
+            entry.unlink()
+
+        together = []
+        beat(None)
+        interleaved({"side": side}, Effort(rounds=3, budget=0.0, sample=0.0))
+        return together
+
+
+def test_workers_time_one_after_the_other(tmp_path):
+    tasks = [Turn(str(tmp_path), place) for place in range(4)]
+    with Workers(Limits(), jobs=2) as workers:
+        done = dict(workers.map(lambda task, worker: (worker.run(task), os.getpid()), tasks))
+    assert sorted(done) == [0, 1, 2, 3]
+    assert all(set(together) == {1} for (together, failed), _ in done.values())
+    assert TURN not in os.environ
+
+
+def test_workers_give_up_when_interrupted():
+    def interrupted(task, worker):
+        if task == "interrupt":
+            raise KeyboardInterrupt
+        with pytest.raises(RuntimeError, match=r"given up|failed"):
+            worker.run(Trouble(("sleeps",)))
+        ended.append(task)
+
+    ended, start = [], time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Workers(Limits(running=100, idle=100), jobs=2) as workers:
+        list(workers.map(interrupted, ["sleeps", "interrupt"]))
+    assert ended == ["sleeps"]
+    assert time.monotonic() - start < 60
 
 
 # --- small
@@ -352,7 +397,7 @@ def test_tables_of_chosen_cases(table, tmp_path):
 @pytest.mark.parametrize("module", [small, general, classic])
 def test_peers_that_are_not_installed_are_named(module, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("benchmarks.selection.installed", lambda name: name != "torch")
-    monkeypatch.setattr(small, "measure", lambda cases, limits, console: [])
+    monkeypatch.setattr(small, "measure", lambda *_: [])
     monkeypatch.setattr(report, "print_table", lambda title, rows: None)
     name = next(name for name in WITH_OPTIONS if WITH_OPTIONS[name] is module)
     main([name, "--quick", "--only", "cholesky"])
@@ -377,7 +422,7 @@ def test_fit_of_constant_and_slope():
 def result(ours, theirs, compile_ours=0.1, compile_theirs=0.1):
     """Constants and slopes of both kernels, as a measurement."""
     times = {
-        kernel: {batch: constant + slope * batch for batch in crossovers.MEASURED}
+        kernel: {batch: constant + slope * batch for batch in crossovers.PLANS["cpu"].batches}
         for kernel, (constant, slope) in zip(crossovers.KERNELS, (ours, theirs), strict=True)
     }
     return {"times": times, "compile_s": dict(zip(crossovers.KERNELS, (compile_ours, compile_theirs), strict=True))}
@@ -390,7 +435,7 @@ def test_rule():
     assert crossovers.smallest_batch(result(faster, (1e-5, 1.05e-8))) is None  # not by 10 %
     # 0.9 s more to compile, 90 ns saved with each matrix: paid back in 1000 calls by batches of 10 000
     assert crossovers.smallest_batch(result(faster, slower, compile_ours=0.99)) == 10_000
-    assert crossovers.smallest_batch(result(faster, slower, compile_ours=20.0)) is None
+    assert crossovers.smallest_batch(result(faster, slower, compile_ours=200.0)) is None
     # faster for small batches only
     assert crossovers.smallest_batch(result((0.0, 1e-7), (1e-5, 9e-8))) is None
     lost = {"times": {"batch_minor": {}, "lapack": {}}, "compile_s": dict.fromkeys(crossovers.KERNELS)}
