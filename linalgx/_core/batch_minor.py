@@ -100,10 +100,10 @@ UNKNOWN = 1000
 """The work behind the result of an operation, which can be anything: it is kept if it is read several times."""
 
 
-def _evaluate(closed: core.ClosedJaxpr, inputs: Sequence[_Value]) -> list[_Value]:
+def _evaluate(whole: core.ClosedJaxpr, inputs: Sequence[_Value]) -> list[_Value]:
     """The outputs of a program for one problem, on values with a batch."""
-    program = closed.jaxpr
-    known = dict(zip(program.constvars, (_Value(x, False) for x in closed.consts), strict=True))
+    program = whole.jaxpr
+    known = dict(zip(program.constvars, (_Value(x, False) for x in whole.consts), strict=True))
     known |= dict(zip(program.invars, inputs, strict=True))
     uses = collections.Counter(
         atom
@@ -130,8 +130,8 @@ def _apply(primitive: Any, values: list[_Value], params: dict[str, Any]) -> list
     """One step of the program, by its rule or through vmap."""
     name = primitive.name
     batched = any(value.batched for value in values)
-    if batched and name in _CALLS:
-        return _evaluate(_closed(params[_CALLS[name]]), values)
+    if batched and name in CALLS:
+        return _evaluate(closed(params[CALLS[name]]), values)
     if batched and name in _RULES:
         if name == "dot_general":
             values = [value.kept() for value in values]
@@ -146,7 +146,8 @@ def _apply(primitive: Any, values: list[_Value], params: dict[str, Any]) -> list
     return [_Value(r, batched, UNKNOWN) for r in (results if primitive.multiple_results else [results])]
 
 
-def _closed(program: Any) -> core.ClosedJaxpr:
+def closed(program: Any) -> core.ClosedJaxpr:
+    """A program with its constants, of which there may be none."""
     return program if isinstance(program, core.ClosedJaxpr) else core.ClosedJaxpr(program, ())
 
 
@@ -159,7 +160,7 @@ def _work(name: str, values: list[_Value], params: dict[str, Any]) -> int:
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         return math.prod(values[0].array.shape[i] for i in contracted) * (work + 2)
-    if name in _FOLDS:
+    if name in FOLDS:
         return math.prod(values[0].array.shape[i] for i in params["axes"]) * (work + 1)
     return work + 1
 
@@ -193,7 +194,7 @@ def _fold(primitive: Any, values: list[_Value], *, axes: Sequence[int], **params
     x = values[0].array
     if math.prod(x.shape[axis] for axis in axes) == 0:
         return primitive.bind(x, axes=axes, **params)
-    return fold(_FOLDS[primitive.name], x, axes)
+    return fold(FOLDS[primitive.name], x, axes)
 
 
 def fold(combine: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, axes: Sequence[int]) -> jax.Array:
@@ -260,12 +261,15 @@ def _dot_general(primitive: Any, values: list[_Value], *, dimension_numbers: Any
     return functools.reduce(operator.add, (a[i] * b[i] for i in range(contracted)))
 
 
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
-_ELEMENTWISE = """
-    add sub mul div neg sign abs max min pow integer_pow sqrt rsqrt square exp exp2 expm1 log log1p select_n
-    eq ne lt le gt ge and or not is_finite convert_element_type real imag conj complex copy
-"""
-_FOLDS: dict[str, Callable[[Any, Any], Any]] = {
+CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+ELEMENTWISE = frozenset(
+    """
+    add sub mul div neg sign abs max min pow integer_pow sqrt rsqrt square exp exp2 expm1 log log1p select_n clamp
+    eq ne lt le gt ge and or not xor shift_left shift_right_logical shift_right_arithmetic is_finite nextafter
+    convert_element_type bitcast_convert_type reduce_precision real imag conj complex copy
+    """.split()
+)
+FOLDS: dict[str, Callable[[Any, Any], Any]] = {
     "reduce_sum": jnp.add,
     "reduce_prod": jnp.multiply,
     "reduce_max": jnp.maximum,
@@ -275,9 +279,9 @@ _FOLDS: dict[str, Callable[[Any, Any], Any]] = {
 }
 _VIEWS = {"transpose", "reshape", "broadcast_in_dim", "slice", "squeeze", "concatenate", "stack", "pad", "rev", "copy"}
 _RULES: dict[str, Callable[..., jax.Array]] = {
-    **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(("concatenate", "stack", "squeeze", "cumsum", "cumprod", "rev"), _same_axes),
-    **dict.fromkeys(_FOLDS, _fold),
+    **dict.fromkeys(FOLDS, _fold),
     "transpose": _transpose,
     "reshape": _reshape,
     "broadcast_in_dim": _broadcast_in_dim,

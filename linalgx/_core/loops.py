@@ -49,16 +49,20 @@ EVEN = 16
 """What divides the size of a part: where the cores do not divide the length of a loop, XLA masks loads and stores."""
 
 
+many_threads = jax.make_user_context(default_value=False)
+"""Context manager: whether a program is for a platform that has a thread for each member of a batch, as a GPU has."""
+
+
 def in_parts(function: Callable[..., Any], size: int, *args: jax.Array) -> Any:
     """``function(*args)``, computed for about ``size`` members of the batch at a time.
 
     What the function materialises then stays in the cache, and its memory does not grow with the batch. Parts have one
     size, a multiple of EVEN (so that a batch which is none is parted, too, unless it is short); the last one overlaps
     the one before if that does not divide the batch: slices that reach over the end are moved back. A symbolic batch
-    (of an exported program) is computed at once.
+    (of an exported program), and any on many threads, is computed at once.
     """
     batch = args[0].shape[-1]
-    if not isinstance(batch, int) or (batch <= size and (batch % EVEN == 0 or batch <= SHORT)):
+    if many_threads.value or not isinstance(batch, int) or (batch <= size and (batch % EVEN == 0 or batch <= SHORT)):
         return function(*args)
     size = -(-batch // (max(2, -(-batch // size)) * EVEN)) * EVEN
     number = -(-batch // size)

@@ -45,7 +45,7 @@ from linalgx._core.linear_map import (
     merge_into_last,
     split_last,
 )
-from linalgx._core.loops import varying_alike
+from linalgx._core.loops import many_threads, varying_alike
 from linalgx._core.primitive import new_primitive
 
 
@@ -175,7 +175,8 @@ class Operation:
         kernel = self._selected(platform, ctx.avals_in[0], params["batch_last"])
         lower = mlir.lower_fun(kernel or self._run, multiple_results=True)
         calls_lapack = kernel is None and platform == "cpu"
-        return (in_turn(lower) if calls_lapack else lower)(ctx, *args, **params)
+        with many_threads(platform != "cpu"):
+            return (in_turn(lower) if calls_lapack else lower)(ctx, *args, **params)
 
     def _selected(self, platform: str | None, first: Any, batch_last: bool) -> Callable[..., list[jax.Array]] | None:
         """The kernel for many small problems, where it is to run on a first argument like this."""

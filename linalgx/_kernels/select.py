@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from linalgx._core.batch_minor import batch_minor
+from linalgx._core.entrywise import entrywise
 from linalgx._core.operation import SmallKernel
 from linalgx._kernels import cofactor_expansion
 from linalgx._kernels.batch_minor import eigh, elimination, exponential, products, qr, svd, triangular
@@ -63,7 +64,7 @@ def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.slogdet(A, batch_minor)
 
 
-_KERNELS: dict[str, Callable[..., Any]] = {
+_OF_ENTRIES: dict[str, Callable[..., Any]] = {
     "cholesky": triangular.cholesky,
     "cholesky_inverse": triangular.cholesky_inverse,
     "cholesky_solve": triangular.cholesky_solve,
@@ -74,8 +75,6 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "eigh": eigh.eigh,
     "eigvalsh": eigh.eigvalsh,
     "householder_qr": qr.householder_qr,
-    "matmul": products.matmul,
-    "matrix_exp": exponential.matrix_exp,
     "qr": qr.qr,
     "slogdet": _slogdet,
     "slogdet_and_inverse": elimination.slogdet_and_inverse,
@@ -84,3 +83,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "svd": svd.svd,
     "svdvals": svd.svdvals,
 }
+_OF_PRODUCTS: dict[str, Callable[..., Any]] = {"matmul": products.matmul, "matrix_exp": exponential.matrix_exp}
+"""These are arrays on every platform: their entries have little in common, and are many operations."""
+
+_KERNELS = {name: entrywise(kernel) for name, kernel in _OF_ENTRIES.items()} | _OF_PRODUCTS

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from linalgx._core.batch_minor import fold
-from linalgx._core.loops import in_parts, materialise
+from linalgx._core.loops import in_parts, many_threads, materialise
 from linalgx._core.matrix import squared_modulus
 from linalgx._kernels.batch_minor import jacobi
 
@@ -71,15 +71,20 @@ def _factor(H: jax.Array) -> tuple[jax.Array, jax.Array]:
     def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         _, shift, tried = state
         L = _cholesky(H + shift.astype(H.dtype) * identity)
-        return L, jnp.where(jnp.isnan(jnp.real(L[-1, -1])), _shift(H), shift), tried + 1
+        return L, jnp.where(_failed(L), _shift(H), shift), tried + 1
 
     def unfinished(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         L, _, tried = state
-        return (tried < 2) & jnp.any(jnp.isnan(jnp.real(L[-1, -1])))
+        return (tried < 2) & jnp.any(_failed(L))
 
-    nothing = jnp.full_like(H, jnp.nan)
-    L, shift, _ = lax.while_loop(unfinished, step, (nothing, jnp.zeros_like(H[0, 0].real), jnp.zeros((), jnp.int32)))
+    start = jnp.full_like(H, jnp.nan), jnp.zeros_like(H[0, 0].real), jnp.zeros((), jnp.int32)
+    # a second factorisation takes a thread less than the loop
+    L, shift, _ = step(step(start)) if many_threads.value else lax.while_loop(unfinished, step, start)
     return L, shift
+
+
+def _failed(L: jax.Array) -> jax.Array:
+    return jnp.isnan(jnp.real(L[-1, -1]))
 
 
 def _cholesky(H: jax.Array) -> jax.Array:

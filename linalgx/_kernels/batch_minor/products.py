@@ -7,8 +7,9 @@ import operator
 from typing import Any
 
 import jax
+from jax import lax
 
-from linalgx._core.loops import materialise
+from linalgx._core.loops import many_threads, materialise
 
 
 def matmul(A: jax.Array, B: jax.Array, **_: Any) -> jax.Array:
@@ -19,12 +20,24 @@ def matmul(A: jax.Array, B: jax.Array, **_: Any) -> jax.Array:
 def matmul_in_front(A: jax.Array, B: jax.Array, **_: Any) -> jax.Array:
     """A B, the batch in front."""
     k = A.shape[-1]
+    if many_threads.value:
+        return _sum(A[..., None] * B[..., None, :, :], -2)
     return _kept(functools.reduce(operator.add, (A[..., :, i, None] * B[..., i, None, :] for i in range(k))), k)
 
 
 def multiply(A: jax.Array, B: jax.Array) -> jax.Array:
     """A B, the batch on the last axis, computed again by all who read it."""
+    if many_threads.value:
+        return _sum(A[:, :, None] * B[None], 1)
     return functools.reduce(operator.add, (A[:, k, None, :] * B[None, k, :, :] for k in range(A.shape[1])))
+
+
+def _sum(products: jax.Array, axis: int) -> jax.Array:
+    """The sum along an axis: of products of slices XLA's compiler for GPUs makes a kernel for each slice, if they are
+    more than six.
+    """
+    terms = range(products.shape[axis])
+    return functools.reduce(operator.add, (lax.index_in_dim(products, k, axis, keepdims=False) for k in terms))
 
 
 def _kept(product: jax.Array, terms: int) -> jax.Array:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from linalgx._core.batch_minor import fold
 from linalgx._core.loops import in_parts, materialise
 from linalgx._core.matrix import squared_modulus
 from linalgx._kernels.batch_minor import jacobi
@@ -82,14 +83,17 @@ def _complete(U: jax.Array, missing: jax.Array) -> jax.Array:
     """
 
     def step(j: jax.Array, U: jax.Array) -> jax.Array:
-        inside = jnp.sum(squared_modulus(U), axis=0)
-        e = jax.nn.one_hot(jnp.argmin(inside, axis=0), U.shape[1], axis=0, dtype=U.dtype)
+        inside = fold(jnp.add, squared_modulus(U), (0,))
+        e = (jacobi.descending(-inside) == 0).astype(U.dtype)
         for _ in range(2):
-            e = e - jnp.sum(U * jnp.sum(jnp.conj(U) * e, axis=1, keepdims=True), axis=0)
-        e = e * (jacobi.phases(e[None])[0] / jnp.sqrt(jnp.sum(squared_modulus(e), axis=0)).astype(U.dtype))
-        return U.at[j].set(jnp.where(missing[j], e, U[j]))
+            # XLA's compiler for GPUs writes out a chain of such sums again and again
+            e = lax.optimization_barrier(e - fold(jnp.add, U * fold(jnp.add, jnp.conj(U) * e, (1,))[:, None], (0,)))
+        e = e * (jacobi.phases(e[None])[0] / jnp.sqrt(fold(jnp.add, squared_modulus(e), (0,))).astype(U.dtype))
+        return jnp.where((columns == j) & missing[:, None], e, U)
 
-    return lax.fori_loop(0, U.shape[0], step, U)
+    columns = jnp.arange(U.shape[0])[:, None, None]
+    end = jnp.max(jnp.where(missing, columns[:, :, 0] + 1, 0), initial=0)
+    return lax.fori_loop(0, end, step, U)
 
 
 def _adjoint(X: jax.Array) -> jax.Array:
