@@ -6,12 +6,13 @@ A platform that is not listed was not measured, and uses LAPACK's or cuSOLVER's 
 
 The rule: from that batch on the kernel is at least 10 % faster than the other, and what it takes longer to
 compile is paid back within 1000 calls, with the batch on the last axis before and after, as in the middle of a
-vmapped pipeline. The batch is one of 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000;
-the times are a constant and a slope for each kernel, fitted to those at 100 and 10000.
+vmapped pipeline. The batch is one of 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000, 300000, 1000000;
+the times are a constant and a slope for each kernel, fitted to those at 100 and 10000 (cpu), 1000 and 300000 (cuda).
 
 Measured on:
 
 - cpu: AMD EPYC, 2 cores; linalgx 0.1.0, jax 0.10.2, jaxlib 0.10.2
+- cuda: NVIDIA H100 80GB HBM3; linalgx 0.1.0, jax 0.11.2, jaxlib 0.11.2
 """
 
 from __future__ import annotations
@@ -137,6 +138,120 @@ SMALLEST_BATCH: dict[str, dict[str, dict[str, dict[int, int | None]]]] = {
             "float64": {1: None, 2: 1000, 3: 10, 4: 300, 5: 30, 6: 100, 7: 10, 8: 100},
             "complex64": {1: None, 2: 10, 3: 10, 4: 300, 5: 300, 6: 300, 7: 300, 8: 100},
             "complex128": {1: None, 2: 10, 3: 10, 4: 300, 5: 300, 6: 300, 7: 300, 8: 100},
+        },
+    },
+    "cuda": {
+        "cholesky": {
+            "float32": {2: 10, 3: 10, 4: 10, 6: 100000, 8: 1000000},
+            "float64": {2: 10, 3: 10, 4: 30000, 6: 300000, 8: 300000},
+            "complex64": {2: 100000, 3: 100000, 4: 300000},
+            "complex128": {2: 300000, 3: 300000, 4: 1000000},
+        },
+        "solve_triangular": {
+            "float32": {2: 10, 3: 100000, 4: 10, 6: 10, 8: 10},
+            "float64": {2: 10, 3: 10, 4: 10, 6: 100000, 8: 10},
+            "complex64": {2: 300000, 3: 1000000, 4: 1000000},
+            "complex128": {2: 100000, 3: 1000000, 4: 1000000},
+        },
+        "cholesky_solve": {
+            "float32": {2: 10, 3: 10, 4: 10, 6: 10, 8: 10},
+            "float64": {2: 10, 3: 10, 4: 10, 6: 10, 8: 30000},
+            "complex64": {2: 300000, 3: 1000000, 4: 1000000},
+            "complex128": {2: 1000000, 3: 1000000, 4: 1000000},
+        },
+        "cholesky_inverse": {
+            "float32": {2: 10, 3: 10, 4: 10, 6: None, 8: None},
+            "float64": {2: 10, 3: 10, 4: 10, 6: 10, 8: 10},
+            "complex64": {2: 100000, 3: 1000000, 4: 1000000},
+            "complex128": {2: 300000, 3: 1000000, 4: 1000000},
+        },
+        "lu_factor": {
+            "float32": {2: 30000, 3: 10000, 4: 100000, 6: None, 8: None},
+            "float64": {2: 300000, 3: 10, 4: None, 6: None, 8: None},
+            "complex64": {2: 300000, 3: None, 4: None},
+            "complex128": {2: 1000000, 3: None, 4: None},
+        },
+        "lu_solve": {
+            "float32": {2: 10, 3: 10, 4: 10, 6: 300000, 8: 1000000},
+            "float64": {2: 10, 3: 10, 4: 300000, 6: 100000, 8: 10000},
+            "complex64": {2: 10, 3: 1000000, 4: 1000000},
+            "complex128": {2: 300000, 3: 1000000, 4: 1000000},
+        },
+        "solve": {
+            "float32": {2: 10, 3: 10, 4: 100000, 6: None, 8: None},
+            "float64": {2: 10, 3: 10, 4: 300000, 6: 1000000, 8: None},
+            "complex64": {2: 1000000, 3: 1000000, 4: None},
+            "complex128": {2: 1000000, 3: 1000000, 4: None},
+        },
+        "inv": {
+            "float32": {2: 100000, 3: 100000, 4: 1000000, 6: None, 8: None},
+            "float64": {2: None, 3: 300000, 4: 1000000, 6: 300000, 8: None},
+            "complex64": {2: 1000000, 3: 1000000, 4: 1000000},
+            "complex128": {2: None, 3: 1000000, 4: None},
+        },
+        "det": {
+            "float32": {2: None, 3: None, 4: 1000000, 6: None, 8: None},
+            "float64": {2: None, 3: 1000000, 4: 300000, 6: None, 8: None},
+            "complex64": {2: None, 3: None, 4: None},
+            "complex128": {2: None, 3: None, 4: None},
+        },
+        "slogdet": {
+            "float32": {2: None, 3: None, 4: None, 6: None, 8: None},
+            "float64": {2: None, 3: None, 4: None, 6: None, 8: None},
+            "complex64": {2: None, 3: None, 4: None},
+            "complex128": {2: None, 3: None, 4: None},
+        },
+        "det_and_adjugate": {
+            "float32": {2: None, 3: None, 4: 10, 6: 1000000, 8: None},
+            "float64": {2: None, 3: None, 4: 30000, 6: 1000000, 8: None},
+            "complex64": {2: 300000, 3: None, 4: 300000},
+            "complex128": {2: None, 3: None, 4: 100000},
+        },
+        "slogdet_and_inverse": {
+            "float32": {2: 10, 3: 300000, 4: 1000000, 6: None, 8: None},
+            "float64": {2: None, 3: 10, 4: 1000000, 6: 300000, 8: None},
+            "complex64": {2: None, 3: 1000000, 4: None},
+            "complex128": {2: None, 3: 1000000, 4: None},
+        },
+        "qr": {
+            "float32": {2: 10, 3: None, 4: 1000000, 6: None, 8: None},
+            "float64": {2: 10, 3: 300000, 4: 1000000, 6: 1000000, 8: None},
+            "complex64": {2: 1000000, 3: None, 4: None},
+            "complex128": {2: 1000000, 3: None, 4: None},
+        },
+        "householder_qr": {
+            "float32": {2: 10, 3: 300000, 4: None, 6: None, 8: None},
+            "float64": {2: 10, 3: 1000000, 4: None, 6: 1000000, 8: None},
+            "complex64": {2: 1000000, 3: None, 4: None},
+            "complex128": {2: 1000000, 3: None, 4: None},
+        },
+        "eigh": {
+            "float32": {2: 10, 3: 100000, 4: 1000000, 6: 1000000, 8: 1000000},
+            "float64": {2: 3000, 3: 100000, 4: 1000000, 6: None, 8: None},
+            "complex64": {2: 100000, 3: 300000, 4: 300000},
+        },
+        "eigvalsh": {
+            "float32": {2: 10, 3: 300000, 4: 1000000, 6: None, 8: None},
+            "float64": {2: 10, 3: 300000, 4: 1000000, 6: None, 8: None},
+            "complex64": {2: 100000, 3: 300000, 4: 300000},
+        },
+        "svd": {
+            "float32": {2: 30000, 3: 30000, 4: 30000, 6: 30000, 8: 10000},
+            "float64": {2: 30000, 3: 10000, 4: 3000, 6: 3000, 8: 3000},
+        },
+        "svdvals": {
+            "float32": {2: 10000, 3: 3000, 4: 10000, 6: 10000, 8: 10000},
+            "float64": {2: 10000, 3: 10000, 4: 10000, 6: 3000, 8: 3000},
+        },
+        "matrix_exp": {
+            "float32": {2: 10, 3: 100000, 4: None, 6: None, 8: None},
+            "float64": {2: 10, 3: 3000, 4: 3000, 6: 10, 8: None},
+        },
+        "matmul": {
+            "float32": {2: None, 3: 10, 4: 1000000, 6: None, 8: 10000},
+            "float64": {2: 30000, 3: 300000, 4: 10, 6: 10000, 8: None},
+            "complex64": {2: 10, 3: 100000, 4: 10},
+            "complex128": {2: 10, 3: 30000, 4: None},
         },
     },
 }
