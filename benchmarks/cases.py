@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.isolated import Beat
-from benchmarks.libraries import AT_MOST, PEERS, Library, Missing, eager, installed, library
-from benchmarks.timing import Effort, Side, compiled, interleaved
+from benchmarks.libraries import AT_MOST, PEERS, Library, Missing, eager, library, measurable
+from benchmarks.timing import Effort, Side, alone, compiled, interleaved
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -182,7 +182,7 @@ class Case:
     def side_names(self) -> list[str]:
         """linalgx, linalgx with the batch on the last axis, the peers that are installed, and a copy of the input."""
         if self.group == "operation":
-            peers = [peer for peer in PEERS if installed(peer)]
+            peers = [peer for peer in PEERS if measurable(peer)]
             return ["linalgx", *peers, "copy"]
         return ["linalgx", *(["linalgx, batch last"] if self.group.startswith("pipeline") else []), "jnp", "copy"]
 
@@ -240,8 +240,10 @@ class Case:
             beat(name, compiling=True)
             try:
                 side, seconds[name] = self.side(name, arrays)
-                beat(name)
-                jax.block_until_ready(side())
+                beat(None)
+                with alone():
+                    beat(name)
+                    jax.block_until_ready(side())
                 sides[name] = side
             except Missing:
                 continue

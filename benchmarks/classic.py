@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks import cases, report, small
 from benchmarks.cases import Case, Function
 from benchmarks.isolated import Limits
-from benchmarks.libraries import PEERS, installed
+from benchmarks.libraries import PEERS, measurable
 from benchmarks.selection import chosen, name_skipped
 from benchmarks.timing import Effort
 
@@ -40,7 +40,7 @@ class ClassicCase(Case):
 
     def side_names(self) -> list[str]:
         """Linalgx and the peers that are installed and take batches."""
-        return ["linalgx", *(peer for peer in BATCHED_PEERS if installed(peer)), "copy"]
+        return ["linalgx", *(peer for peer in BATCHED_PEERS if measurable(peer)), "copy"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

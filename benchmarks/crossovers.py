@@ -34,18 +34,24 @@ KERNELS = ("batch_minor", "lapack")
 
 
 class Plan(NamedTuple):
-    """The batches that are measured, and how long; the time at others is a constant and a slope fitted to these.
+    """What is measured on a platform.
 
-    The small one only if the answer may be far below the large one: half of the time goes into compiling.
+    Attributes:
+        batches: the time at others is a constant and a slope fitted to these. The small one is measured only if the
+            answer may be far below the large one: half of the time goes into compiling.
+        effort: how long.
+        least: below, the batch-minor kernel never runs.
     """
 
     batches: tuple[int, ...]
     effort: Effort
+    least: int
 
 
 PLANS = {
-    "cpu": Plan((100, 10_000), Effort(rounds=7, budget=0.1, sample=0.002)),
-    "cuda": Plan((1_000, 300_000), Effort(rounds=3, budget=0.03, sample=0.002)),
+    "cpu": Plan((100, 10_000), Effort(rounds=7, budget=0.1, sample=0.002), least=10),
+    # smaller batches are other programs: see linalgx._core.entrywise
+    "cuda": Plan((1_000, 300_000), Effort(rounds=3, budget=0.03, sample=0.002), least=1_000),
 }
 
 BATCHES = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -188,7 +194,7 @@ class Case:
             for kernel, (time, compile_s) in self._at(batch, beat).items():
                 found["times"][kernel][batch] = time
                 found["compile_s"][kernel] = min(compile_s, found["compile_s"][kernel] or compile_s)
-            smallest = smallest_batch(found)
+            smallest = smallest_batch(found, self.plan.least)
             if self.gradient or smallest is None or smallest >= batch / 4:
                 break
         return found
@@ -237,7 +243,7 @@ def fit(times: Mapping[int, float]) -> tuple[float, float]:
     return float(constant), float(slope)
 
 
-def smallest_batch(result: Mapping[str, Any]) -> int | None:
+def smallest_batch(result: Mapping[str, Any], least: int = 0) -> int | None:
     """The rule: from this batch on the kernel is faster by GAIN and pays its compile time back in CALLS; or None."""
     times, compile_s = result["times"], result["compile_s"]
     if not times["batch_minor"] or not times["lapack"]:
@@ -245,7 +251,7 @@ def smallest_batch(result: Mapping[str, Any]) -> int | None:
     lines = {kernel: fit(times[kernel]) for kernel in KERNELS}
     extra = max(0.0, compile_s["batch_minor"] - compile_s["lapack"])
     found = None
-    for batch in reversed(BATCHES):
+    for batch in (batch for batch in reversed(BATCHES) if batch >= least):
         ours, theirs = (lines[kernel][0] + batch * lines[kernel][1] for kernel in KERNELS)
         if theirs < GAIN * ours or extra > CALLS * (theirs - ours):
             break
@@ -291,7 +297,7 @@ def measure_one(case: Case, worker: Worker) -> Row:
 
 def _row(case: Case, result: Any, failed: dict[str, str]) -> Row:
     result = result or {"times": {kernel: {} for kernel in KERNELS}, "compile_s": dict.fromkeys(KERNELS)}
-    smallest = None if failed else smallest_batch(result)
+    smallest = None if failed else smallest_batch(result, case.plan.least)
     row = {"operation": case.operation, "gradient": case.gradient, "dtype": case.dtype, "n": case.n}
     return row | {"smallest batch": smallest, **result, "failed": failed}
 
@@ -429,7 +435,9 @@ def main(options: argparse.Namespace) -> None:
     report.print_table("smallest batch, by n", shown(rows))
     if options.out:
         console.print(f"written: {report.write(options.out, 'crossovers', rows)}")
-    if not options.dry_run:
+    if len(rows) < sum(map(len, lines)):
+        console.print("the table stays as it is")
+    elif not options.dry_run:
         tables, machines = read(options.table)
         tables = merged(tables, platform_name(), rows)
         options.table.write_text(render(tables, {**machines, platform_name(): machine()}))

@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks import cases, isolated, report, small
 from benchmarks.cases import Arrays, Case, Function
 from benchmarks.isolated import Limits
-from benchmarks.libraries import Library, eager, installed, library, torch_gradient
+from benchmarks.libraries import Library, eager, library, measurable, torch_gradient
 from benchmarks.selection import chosen, name_skipped
 from benchmarks.timing import Effort, Side, compiled, geometric_mean
 
@@ -81,7 +81,7 @@ class GeneralCase(Case):
 
     def side_names(self) -> list[str]:
         """Linalgx, and the peers that are installed."""
-        return ["linalgx", *(peer for peer in PEERS if installed(peer))]
+        return ["linalgx", *(peer for peer in PEERS if measurable(peer))]
 
     def inputs(self) -> Arrays:
         """The arrays, the same in every run."""

@@ -17,6 +17,7 @@ import os
 import pathlib
 import queue
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -66,6 +67,7 @@ class Worker:
         self._process: Any = None
         self._pipe: Any = None
         self._given_up = False
+        self._changing = threading.Lock()
 
     def __enter__(self) -> Worker:
         return self
@@ -88,20 +90,19 @@ class Worker:
 
     def give_up(self) -> None:
         """What another thread calls to end what is running: that fails, and so does all that comes after."""
-        self._given_up = True
-        if self._process is not None:
-            self._process.kill()
+        with self._changing:
+            self._given_up = True
+            if self._process is not None:
+                self._process.kill()
 
     def _attempt(self, task: Task, skip: frozenset[str]) -> tuple[str, Any]:
         """("result", what the task returned), ("stopped", (side, reason)) or ("error", (None, traceback))."""
         self._start()
         self._pipe.send((task, skip))
-        side, compiling = None, False
+        side, limit, idle = None, self.limits.compiling, math.inf
         while True:
-            limit = self.limits.compiling if compiling or side is None else self.limits.running
-            # a compiler may be a process by itself
-            if not self._waits_for_message(limit, math.inf if side is None or compiling else self.limits.idle):
-                return "stopped", (side, "no end of compiling" if compiling else "hangs")
+            if not self._waits_for_message(limit, idle):
+                return "stopped", (side, "hangs" if limit == self.limits.running else "no end of compiling")
             try:
                 kind, value = self._pipe.recv()
             except (EOFError, ConnectionResetError):
@@ -109,6 +110,9 @@ class Worker:
             if kind != "beat":
                 return kind, value
             side, compiling = value
+            # who waits for its turn may wait: others hang at their own expense; and a compiler may be another process
+            limit = math.inf if side is None else self.limits.compiling if compiling else self.limits.running
+            idle = math.inf if side is None or compiling else self.limits.idle
 
     def _waits_for_message(self, limit: float, idle: float) -> bool:
         """Whether a message comes before the limit, and before the process has been idle for too long."""
@@ -123,25 +127,28 @@ class Worker:
         return True
 
     def _start(self) -> None:
-        if self._given_up:
-            raise RuntimeError("given up")
-        if self._process is not None:
-            return
-        os.environ.update(ALLOCATOR | THREADS)
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
+        with self._changing:
+            if self._given_up:
+                raise RuntimeError("given up")
+            if self._process is not None:
+                return
+            os.environ.update(ALLOCATOR | THREADS)
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()
+            self._process = process
 
     def _stop(self) -> None:
-        if self._process is None:
-            return
-        self._pipe.close()
-        self._process.kill()
-        self._process.join()
-        self._process.close()
-        self._process = None
+        with self._changing:
+            if self._process is None:
+                return
+            self._pipe.close()
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+            self._process = None
 
 
 class Workers:
@@ -195,7 +202,8 @@ class Workers:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a benchmark that measures in workers."""
     parser.add_argument("--limit", type=float, default=Limits.running, help="seconds after which a call hangs")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that compile side by side, and time in turn")
+    jobs = "processes that compile side by side, and compute in turn: for a GPU, whose host has many cores"
+    parser.add_argument("--jobs", type=int, choices=range(1, 65), default=1, metavar="N", help=jobs)
 
 
 def _serve(pipe: Connection) -> None:
@@ -203,8 +211,10 @@ def _serve(pipe: Connection) -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    # the last line of a traceback is to name the error
+    jax.config.update("jax_traceback_filtering", "off")
 
-    def beat(side: str, compiling: bool = False) -> None:
+    def beat(side: str | None, compiling: bool = False) -> None:
         pipe.send(("beat", (side, compiling)))
 
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):

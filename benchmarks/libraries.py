@@ -102,10 +102,13 @@ def library(name: str) -> Library:
     return _LIBRARIES[name]()
 
 
-def installed(name: str) -> bool:
-    """Whether a peer can be measured: on a GPU those that compute there."""
-    here = jax.default_backend() == "cpu" or name not in ("numpy", "scipy")
-    return name == "jnp" or (here and importlib.util.find_spec(name) is not None)
+def measurable(name: str) -> bool:
+    """Whether a peer is installed, and computes where JAX does."""
+    if name == "jnp":
+        return True
+    if importlib.util.find_spec(name) is None:
+        return False
+    return jax.default_backend() == "cpu" or (name == "torch" and _torch_device() == "cuda")
 
 
 def eager(name: str, function: Callable[..., Any], arrays: tuple[np.ndarray, ...]) -> Callable[[], Any]:
@@ -123,18 +126,24 @@ def _torch_side(function: Callable[..., Any], arrays: tuple[np.ndarray, ...]) ->
 
 
 def _torch_tensors(arrays: tuple[np.ndarray, ...]) -> list[Any]:
-    """The arrays where JAX computes, if torch can."""
+    """The arrays where JAX computes."""
     import torch
 
-    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-    return [torch.from_numpy(x).to(device) for x in arrays]
+    return [torch.from_numpy(x).to(_torch_device()) for x in arrays]
+
+
+def _torch_device() -> str:
+    """Where JAX computes, if torch can."""
+    import torch
+
+    return "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
 
 
 def _awaited(side: Callable[[], Any]) -> Callable[[], Any]:
     """The side, which waits for the GPU if there is one."""
     import torch
 
-    if not torch.cuda.is_available():
+    if _torch_device() == "cpu":
         return side
 
     def waits() -> Any:

@@ -1,4 +1,4 @@
-"""What of a benchmark is measured: the cases that the user named, and the peers that are installed."""
+"""What of a benchmark is measured: the cases that the user named, and the peers that can be measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
-from benchmarks.libraries import installed
+from benchmarks.libraries import measurable
 
 
 def chosen(names: Iterable[str], only: Sequence[str] | None) -> list[str]:
@@ -19,8 +19,8 @@ def chosen(names: Iterable[str], only: Sequence[str] | None) -> list[str]:
 
 
 def name_skipped(peers: Iterable[str], console: Console) -> list[str]:
-    """The peers that are not installed, told to the user."""
-    skipped = [peer for peer in peers if not installed(peer)]
+    """The peers that cannot be measured here, told to the user."""
+    skipped = [peer for peer in peers if not measurable(peer)]
     if skipped:
-        console.print(f"not installed, skipped: {', '.join(skipped)}")
+        console.print(f"not measured: {', '.join(skipped)}")
     return skipped

@@ -396,12 +396,12 @@ def test_tables_of_chosen_cases(table, tmp_path):
 
 @pytest.mark.parametrize("module", [small, general, classic])
 def test_peers_that_are_not_installed_are_named(module, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("benchmarks.selection.installed", lambda name: name != "torch")
+    monkeypatch.setattr("benchmarks.selection.measurable", lambda name: name != "torch")
     monkeypatch.setattr(small, "measure", lambda *_: [])
     monkeypatch.setattr(report, "print_table", lambda title, rows: None)
     name = next(name for name in WITH_OPTIONS if WITH_OPTIONS[name] is module)
     main([name, "--quick", "--only", "cholesky"])
-    assert "not installed, skipped: torch" in capsys.readouterr().out
+    assert "not measured: torch" in capsys.readouterr().out
 
 
 def test_unknown_case_is_refused():

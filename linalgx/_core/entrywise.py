@@ -40,9 +40,10 @@ def entrywise(kernel: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(kernel)
     def run(*args: jax.Array, **params: Any) -> Any:
         *member, batch = args[0].shape
-        large = math.prod(member) * args[0].dtype.itemsize > REGISTERS
-        if not many_threads.value or not isinstance(batch, int) or batch < MANY or large:
+        fits = math.prod(member) * args[0].dtype.itemsize <= REGISTERS
+        if not (many_threads.value and isinstance(batch, int) and batch >= MANY and fits):
             return kernel(*args, **params)
+        assert all(x.shape[-1] == batch for x in args)
         program, shapes = jax.make_jaxpr(functools.partial(kernel, **params), return_shape=True)(*args)
         evaluation = _Evaluation(batch)
         outs = evaluation.kept(evaluation.evaluate(program, [evaluation.entries(x) for x in args]))
@@ -126,10 +127,10 @@ class _Evaluation:
     def apply(self, equation: Any, values: list[_Entries]) -> list[_Entries]:
         """One step of the program."""
         name, params = equation.primitive.name, equation.params
-        if not _is_known(equation):
-            return self.as_arrays(equation, values)
         if name in CALLS:
             return self.evaluate(closed(params[CALLS[name]]), values)
+        if not self.is_known(equation):
+            return self.as_arrays(equation, values)
         if name in _SEVERAL:
             return _SEVERAL[name](self, values, **params)
         shape = equation.outvars[0].aval.shape
@@ -137,7 +138,7 @@ class _Evaluation:
         member = shape if batch is None else shape[:-1]
         if name in _VIEWS:
             return [_VIEWS[name](values, batch, member, params)]
-        if name in ELEMENTWISE:
+        if name in _ONE_BY_ONE:
             operands = [x.spread(batch, member).cells.flat for x in values]
             results = [equation.primitive.bind(*cells, **params) for cells in zip(*operands, strict=True)]
             self.work += len(results)
@@ -198,19 +199,55 @@ class _Evaluation:
         """A step without a rule, or with one in a loop, on arrays; also a conditional, whose other branch is rare."""
         arrays = [x.array(atom.aval) for x, atom in zip(self.kept(values), equation.invars, strict=True)]
         results = equation.primitive.bind(*arrays, **equation.params)
-        return [self.entries(x) for x in (results if equation.primitive.multiple_results else [results])]
+        results = results if equation.primitive.multiple_results else [results]
+        if any(self.batch in jnp.shape(x)[:-1] for x in results):
+            raise ValueError(f"{equation.primitive} moves the batch of a kernel from the last axis")
+        return [self.entries(x) for x in results]
+
+    def is_known(self, equation: Any) -> bool:
+        """Whether a step, and all that it calls, can be done entry by entry."""
+        name, params = equation.primitive.name, equation.params
+        if name not in CALLS and name not in _SEVERAL and name not in _VIEWS and name not in _ONE_BY_ONE | FOLDS.keys():
+            return False
+        ranks = [len(atom.aval.shape) for atom in (*equation.invars, *equation.outvars)]
+        batches = [self.batch_of(atom.aval.shape) for atom in (*equation.invars, *equation.outvars)]
+        if name in _VIEWS and not _keeps_the_batch(name, params, ranks[0], batches):
+            return False
+        if name in FOLDS and any(equation.invars[0].aval.shape[axis] == 0 for axis in params["axes"]):
+            return False
+        called = jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, _PROGRAMS))
+        return all(self.is_known(step) for x in called if isinstance(x, _PROGRAMS) for step in closed(x).jaxpr.eqns)
 
 
-def _is_known(equation: Any) -> bool:
-    """Whether a step, and all that it calls, is an operation that can be done entry by entry."""
-    name = equation.primitive.name
-    if name not in CALLS and name not in _SEVERAL and name not in _VIEWS and name not in ELEMENTWISE | FOLDS.keys():
-        return False
-    called = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: isinstance(x, _PROGRAMS))
-    return all(_is_known(step) for x in called if isinstance(x, _PROGRAMS) for step in closed(x).jaxpr.eqns)
+def _keeps_the_batch(name: str, params: Any, rank: int, batches: Sequence[int | None]) -> bool:
+    """Whether a view leaves the batch where it is: as the last axis, whole and in order."""
+    *ins, out = batches
+    if out is None:
+        return not any(ins) and (name != "pad" or _is_plain(params["padding_config"]))
+    match name:
+        case "iota":
+            return False
+        case "transpose":
+            return params["permutation"][-1] == rank - 1
+        case "rev":
+            return rank - 1 not in params["dimensions"]
+        case "concatenate":
+            return params["dimension"] < rank - 1
+        case "stack":
+            return params["axis"] < rank
+        case "pad":
+            return _is_plain(params["padding_config"]) and params["padding_config"][-1] == (0, 0, 0)
+    return True
+
+
+def _is_plain(padding: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether a padding adds to the ends of axes, and nothing else."""
+    return all(low >= 0 and high >= 0 and inner == 0 for low, high, inner in padding)
 
 
 _PROGRAMS = (core.Jaxpr, core.ClosedJaxpr)
+_ONE_BY_ONE = ELEMENTWISE | {"clamp", "pvary", "xor", "nextafter", "reduce_precision", "bitcast_convert_type"}
+_ONE_BY_ONE |= {"shift_left", "shift_right_logical", "shift_right_arithmetic"}
 
 
 class _Tree:

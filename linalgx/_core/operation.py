@@ -144,7 +144,7 @@ class Operation:
         if self.small is None or self.small.rank is None:
             return 0
         leading = args[0].ndim - self.small.rank
-        if leading > 1 and any(axis is not None for x in args for axis in jax.typeof(x).sharding.spec):
+        if leading > 1 and any(_is_shared_out(jax.typeof(x)) for x in args):
             return 0  # axes that an explicit mesh shares out are not merged
         return leading if is_small([x.shape[leading:] for x in args]) else 0
 
@@ -186,7 +186,8 @@ class Operation:
         if found is None:
             return None
         kernel, longest, batch = found
-        if not self.small.selected(platform, longest, batch, first.dtype):
+        # kernels make arrays of their own, which an explicit mesh does not share out as it does their arguments
+        if _is_shared_out(first) or not self.small.selected(platform, longest, batch, first.dtype):
             return None
 
         def run(*args: Any, batch_last: bool, **params: Any) -> list[jax.Array]:
@@ -287,6 +288,11 @@ class _Pull:
 
     def __repr__(self) -> str:
         return f"{self.operation.name}.bwd"
+
+
+def _is_shared_out(x: Any) -> bool:
+    """Whether an explicit mesh shares out an axis of an array of this type."""
+    return any(axis is not None for axis in x.sharding.spec)
 
 
 def _first(x: jax.Array) -> jax.Array:

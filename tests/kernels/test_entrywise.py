@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import linalgx
 from benchmarks import crossovers
@@ -119,6 +121,30 @@ def test_a_symbolic_batch_stays_an_array():
     assert any("stablehlo.multiply" in line and "tensor<3x?xf32>" in line for line in program.splitlines())
 
 
+@pytest.mark.parametrize("name", ["inv", "eigh"])
+def test_the_program_of_a_gpu_inside_shard_map(name):
+    call = crossovers.OPERATIONS[name]
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))
+    mapped = jax.vmap(lambda A: jax.tree.leaves(call.function(A))[-1], in_axes=-1, out_axes=-1)
+    sharded = jax.shard_map(mapped, mesh=mesh, in_specs=P(None, None, "b"), out_specs=P(None, None, "b"))
+    lines = instructions(sharded, jnp.ones((3, 3, 2 * MANY)))
+    arithmetic = [line for line in lines if "stablehlo.multiply " in line]
+    assert arithmetic
+    assert all(f"tensor<{MANY}x" in line for line in arithmetic)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", ["cholesky", "solve", "det", "svd", "matrix_exp"])
+def test_explicit_meshes_have_no_kernels(name, platform):
+    call = crossovers.OPERATIONS[name]
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Explicit,))
+    members = call.inputs(np.random.default_rng(0), MANY, 3, "float32")
+    with jax.set_mesh(mesh), prefer("batch_minor"):
+        args = [jax.device_put(x, NamedSharding(mesh, P("b"))) for x in members]
+        lowered = jax.jit(jax.vmap(lambda *args: call.function(*args))).trace(*args)
+        lowered.lower(lowering_platforms=(platform,))
+
+
 def test_parts_are_for_few_threads():
     x = jnp.ones((2, 4096))
     assert "while" in str(jax.make_jaxpr(lambda x: in_parts(jnp.negative, 512, x))(x))
@@ -166,11 +192,23 @@ def x(rng) -> jax.Array:
         lambda x: lax.fori_loop(0, 3, lambda i, s: s * 2 + i.astype(float), x),
         lambda x: jnp.sort(x, axis=0),
         lambda x: lax.while_loop(lambda s: jnp.any(s < 0), lambda s: jnp.sort(s, axis=0) + 1, x),
+        lambda x: lax.pad(x, 0.0, ((1, 0, 1), (-1, 0, 0), (0, 0, 0))),
+        lambda x: lax.reduce_and(x.astype(int), (0,)) | lax.reduce_or(x.astype(int), (0,)),
+        lambda x: jnp.flip(x, 2)[:, :, :1],
+        lambda x: x + jnp.arange(float(BATCH))[None, None] + lax.broadcasted_iota(float, (1, 3, BATCH), 1),
+        lambda x: (jnp.sum(x[:, :0], 1), x[:0]),
+        lambda x: jnp.roll(x, 1, axis=2),
+        lambda x: jax.nn.relu(jnp.sort(x, axis=1)),
     ],
     ids=lambda function: "",
 )
 def test_steps(function, x):
     assert_same(function, x)
+
+
+def test_a_batch_that_moves_is_refused(x):
+    with many_threads(True), pytest.raises(ValueError, match="moves the batch"):
+        jax.jit(entrywise(lambda x: jnp.moveaxis(x, 2, 0) + 1))(x)
 
 
 def test_a_long_kernel_ends_where_a_value_is_materialised(x):
