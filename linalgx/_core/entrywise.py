@@ -209,11 +209,12 @@ class _Evaluation:
         name, params = equation.primitive.name, equation.params
         if name not in CALLS and name not in _SEVERAL and name not in _VIEWS and name not in _ONE_BY_ONE | FOLDS.keys():
             return False
-        ranks = [len(atom.aval.shape) for atom in (*equation.invars, *equation.outvars)]
-        batches = [self.batch_of(atom.aval.shape) for atom in (*equation.invars, *equation.outvars)]
-        if name in _VIEWS and not _keeps_the_batch(name, params, ranks[0], batches):
+        shapes = [atom.aval.shape for atom in (*equation.invars, *equation.outvars)]
+        if any(self.batch in shape[:-1] for shape in shapes):
             return False
-        if name in FOLDS and any(equation.invars[0].aval.shape[axis] == 0 for axis in params["axes"]):
+        if name in _VIEWS and not _keeps_the_batch(name, params, len(shapes[0]), list(map(self.batch_of, shapes))):
+            return False
+        if name in FOLDS and any(shapes[0][axis] == 0 for axis in params["axes"]):
             return False
         called = jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, _PROGRAMS))
         return all(self.is_known(step) for x in called if isinstance(x, _PROGRAMS) for step in closed(x).jaxpr.eqns)

@@ -64,7 +64,7 @@ def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.slogdet(A, batch_minor)
 
 
-_OF_ENTRIES: dict[str, Callable[..., Any]] = {
+_ENTRYWISE: dict[str, Callable[..., Any]] = {
     "cholesky": triangular.cholesky,
     "cholesky_inverse": triangular.cholesky_inverse,
     "cholesky_solve": triangular.cholesky_solve,
@@ -83,7 +83,7 @@ _OF_ENTRIES: dict[str, Callable[..., Any]] = {
     "svd": svd.svd,
     "svdvals": svd.svdvals,
 }
-_OF_PRODUCTS: dict[str, Callable[..., Any]] = {"matmul": products.matmul, "matrix_exp": exponential.matrix_exp}
+_IN_ARRAYS: dict[str, Callable[..., Any]] = {"matmul": products.matmul, "matrix_exp": exponential.matrix_exp}
 """These are arrays on every platform: their entries have little in common, and are many operations."""
 
-_KERNELS = {name: entrywise(kernel) for name, kernel in _OF_ENTRIES.items()} | _OF_PRODUCTS
+_KERNELS = {name: entrywise(kernel) for name, kernel in _ENTRYWISE.items()} | _IN_ARRAYS

@@ -206,9 +206,12 @@ def test_steps(function, x):
     assert_same(function, x)
 
 
-def test_a_batch_that_moves_is_refused(x):
+@pytest.mark.parametrize(
+    "function", [lambda x: jnp.moveaxis(x, 2, 0), lambda x: x.view(np.uint32), lambda x: x[..., None]]
+)
+def test_a_batch_that_moves_is_refused(function, x):
     with many_threads(True), pytest.raises(ValueError, match="moves the batch"):
-        jax.jit(entrywise(lambda x: jnp.moveaxis(x, 2, 0) + 1))(x)
+        jax.jit(entrywise(function))(x)
 
 
 def test_a_long_kernel_ends_where_a_value_is_materialised(x):
