@@ -99,10 +99,10 @@ class Worker:
         """("result", what the task returned), ("stopped", (side, reason)) or ("error", (None, traceback))."""
         self._start()
         self._pipe.send((task, skip))
-        side, limit, idle = None, self.limits.compiling, math.inf
+        side, compiling, limit, idle = None, False, self.limits.compiling, math.inf
         while True:
             if not self._waits_for_message(limit, idle):
-                return "stopped", (side, "hangs" if limit == self.limits.running else "no end of compiling")
+                return "stopped", (side, "no end of compiling" if compiling else "hangs")
             try:
                 kind, value = self._pipe.recv()
             except (EOFError, ConnectionResetError):
