@@ -180,7 +180,7 @@ class Case:
         return (PIPELINES if self.group.startswith("pipeline") else OPERATIONS)[self.function]
 
     def side_names(self) -> list[str]:
-        """linalgx, linalgx with the batch on the last axis, the peers that are installed, and a copy of the input."""
+        """linalgx, linalgx with the batch on the last axis, the peers that can be measured, and a copy of the input."""
         if self.group == "operation":
             peers = [peer for peer in PEERS if measurable(peer)]
             return ["linalgx", *peers, "copy"]

@@ -39,7 +39,7 @@ class ClassicCase(Case):
         return FUNCTIONS[self.function]
 
     def side_names(self) -> list[str]:
-        """Linalgx and the peers that are installed and take batches."""
+        """Linalgx and the peers that can be measured and take batches."""
         return ["linalgx", *(peer for peer in BATCHED_PEERS if measurable(peer)), "copy"]
 
 

@@ -80,7 +80,7 @@ class GeneralCase(Case):
         return OPERATIONS[self.function]
 
     def side_names(self) -> list[str]:
-        """Linalgx, and the peers that are installed."""
+        """Linalgx, and the peers that can be measured."""
         return ["linalgx", *(peer for peer in PEERS if measurable(peer))]
 
     def inputs(self) -> Arrays:

@@ -335,7 +335,7 @@ _VIEWS: dict[str, Callable[..., _Entries]] = {
     "iota": _iota,
 }
 _SEVERAL: dict[str, Callable[..., list[_Entries]]] = {
-    "materialise": lambda evaluation, values: evaluation.materialise(values),
+    "materialise": _Evaluation.materialise,
     "unstack": _unstack,
     "while": _Evaluation.loop,
 }

@@ -64,6 +64,7 @@ def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.slogdet(A, batch_minor)
 
 
+# on a GPU entry by entry, but for products: their entries have little in common, and are many operations
 _ENTRYWISE: dict[str, Callable[..., Any]] = {
     "cholesky": triangular.cholesky,
     "cholesky_inverse": triangular.cholesky_inverse,
@@ -83,7 +84,7 @@ _ENTRYWISE: dict[str, Callable[..., Any]] = {
     "svd": svd.svd,
     "svdvals": svd.svdvals,
 }
-_IN_ARRAYS: dict[str, Callable[..., Any]] = {"matmul": products.matmul, "matrix_exp": exponential.matrix_exp}
-"""These are arrays on every platform: their entries have little in common, and are many operations."""
-
-_KERNELS = {name: entrywise(kernel) for name, kernel in _ENTRYWISE.items()} | _IN_ARRAYS
+_KERNELS = {name: entrywise(kernel) for name, kernel in _ENTRYWISE.items()} | {
+    "matmul": products.matmul,
+    "matrix_exp": exponential.matrix_exp,
+}

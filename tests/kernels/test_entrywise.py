@@ -45,6 +45,7 @@ def spoiled(x: np.ndarray) -> np.ndarray:
 # without optimisations XLA's older emitters for the CPU make loops of many vectors that write into each other
 @pytest.mark.optimized
 @pytest.mark.parametrize("dtype", ["float32", "complex128"])
+# compiling takes the time: one order stands for the others in every run
 @pytest.mark.parametrize("n", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 6))])
 @pytest.mark.parametrize("name", KERNELS)
 def test_entries_and_arrays_give_the_same(name, n, dtype, rng):

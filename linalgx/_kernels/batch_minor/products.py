@@ -33,8 +33,9 @@ def multiply(A: jax.Array, B: jax.Array) -> jax.Array:
 
 
 def _sum(products: jax.Array, axis: int) -> jax.Array:
-    """The sum along an axis: of products of slices XLA's compiler for GPUs makes a kernel for each slice, if they are
-    more than six.
+    """The sum of the slices along an axis, of an array of products.
+
+    For a GPU: of a sum of products of slices XLA's compiler makes a kernel for each slice, if there are more than six.
     """
     terms = range(products.shape[axis])
     return functools.reduce(operator.add, (lax.index_in_dim(products, k, axis, keepdims=False) for k in terms))

@@ -86,8 +86,7 @@ def _complete(U: jax.Array, missing: jax.Array) -> jax.Array:
         inside = fold(jnp.add, squared_modulus(U), (0,))
         e = (jacobi.descending(-inside) == 0).astype(U.dtype)
         for _ in range(2):
-            # XLA's compiler for GPUs writes out a chain of such sums again and again
-            e = lax.optimization_barrier(e - fold(jnp.add, U * fold(jnp.add, jnp.conj(U) * e, (1,))[:, None], (0,)))
+            e = e - fold(jnp.add, U * fold(jnp.add, jnp.conj(U) * e, (1,))[:, None], (0,))
         e = e * (jacobi.phases(e[None])[0] / jnp.sqrt(fold(jnp.add, squared_modulus(e), (0,))).astype(U.dtype))
         return jnp.where((columns == j) & missing[:, None], e, U)
 
