@@ -87,7 +87,7 @@ def phases(X: jax.Array) -> jax.Array:
     weights = np.sqrt(FIRST_PRIMES[: X.shape[-2]])[:, None]
     total = jnp.sum(X * jnp.asarray(weights, X.dtype), axis=-2, keepdims=True)
     if not jnp.iscomplexobj(X):
-        return jnp.where(total < 0, -1, 1).astype(X.dtype)
+        return jnp.where(total < 0, -jnp.ones_like(total), 1)
     modulus = jnp.abs(total)
     return jnp.where(modulus == 0, 1, jnp.conj(total) / jnp.where(modulus == 0, 1, modulus).astype(X.dtype))
 

@@ -46,7 +46,7 @@ def _decompose(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     lengths2 = materialise(jacobi.squared_lengths(W))
     places = jacobi.descending(-lengths2)
     l = (jacobi.sort(lengths2, places) / power**2 - shift) * scale
-    factors = jnp.where(failed, jnp.nan, jacobi.phases(W)) / jnp.sqrt(lengths2).astype(W.dtype)
+    factors = materialise(jnp.where(failed, jnp.nan, jacobi.phases(W)) / jnp.sqrt(lengths2).astype(W.dtype))
     return jnp.where(failed, jnp.nan, l), jnp.swapaxes(jacobi.sort(W * factors[:, None], places), 0, 1)
 
 
@@ -92,12 +92,13 @@ def _cholesky(H: jax.Array) -> jax.Array:
     n, smallest = H.shape[0], float(jnp.finfo(H.dtype).tiny) ** 0.5
     columns: list[jax.Array] = []
     for j in range(n):
-        pivot = jnp.real(H[0, 0])
+        rest = H[j:, j]
+        for k, column in enumerate(columns):
+            rest = rest - column[j - k :] * jnp.conj(column[j - k])
+        pivot = jnp.real(rest[0])
         root = jnp.sqrt(jnp.where(pivot > smallest, pivot, -1)).astype(H.dtype)
-        column = jnp.concatenate([root[None], H[1:, 0] / root])
-        H = H[1:, 1:] - column[1:, None] * jnp.conj(column[None, 1:])
-        columns.append(jnp.pad(column, [(j, 0), (0, 0)]))
-    return jnp.stack(columns)
+        columns.append(materialise(jnp.concatenate([root[None], rest[1:] / root])))
+    return jnp.stack([jnp.pad(column, [(j, 0), (0, 0)]) for j, column in enumerate(columns)])
 
 
 def _shift(H: jax.Array) -> jax.Array:
@@ -126,7 +127,7 @@ def _rotated(a: jax.Array, d: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.A
     phase = jnp.where(modulus == 0, 1, b / jnp.where(modulus == 0, 1, modulus).astype(b.dtype))
     diagonal = modulus == 0
     zeta = (d - a) / jnp.where(diagonal, 1, 2 * modulus)
-    t = jnp.where(diagonal, 0, jnp.where(zeta < 0, -1, 1)) / (jnp.abs(zeta) + jnp.sqrt(1 + zeta * zeta))
+    t = jnp.where(diagonal, 0, jnp.where(zeta < 0, -jnp.ones_like(zeta), 1)) / (jnp.abs(zeta) + jnp.sqrt(1 + zeta * zeta))
     c = 1 / jnp.sqrt(1 + t * t)
     s = c * t
     x, y = a - t * modulus, d + t * modulus

@@ -59,38 +59,41 @@ def _round(W: jax.Array, rows: int, first: int) -> tuple[jax.Array, jax.Array]:
     """W after a rotation and an exchange of the pairs from column ``first`` on, and where a rotation was large."""
     n, size, B = W.shape
     last = first + (n - first) // 2 * 2
-    pairs = W[first:last].reshape((last - first) // 2, 2, size, B)
-    X, Y = pairs[:, 0], pairs[:, 1]
-    c, s, large = _rotation(X[:, :rows], Y[:, :rows])
-    c, s = c[:, None], s[:, None]
+    c, s, large = _rotations(W, rows, first, last)
+    X, Y, c, s = W[first:last:2], W[first + 1 : last : 2], c[:, None], s[:, None]
     rotated = jnp.stack([jnp.conj(s) * X + c * Y, c * X - s * Y], axis=1).reshape(last - first, size, B)
     return jnp.concatenate([W[:first], rotated, W[last:]]), fold(jnp.logical_or, large, (0,))
 
 
-def _rotation(X: jax.Array, Y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The c (real) and s that make c x - s y and conj(s) x + c y orthogonal; and whether the rotation was large.
+def _rotations(W: jax.Array, rows: int, first: int, last: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For each pair of columns, x = w_first and y the next, and so on: c, s, and whether the rotation is large.
 
-    With alpha = |x|^2, beta = |y|^2, gamma = x^H y, delta = beta - alpha, it is the smaller of the two angles:
-    c : s = (|delta| + sqrt(delta^2 + 4 |gamma|^2)) : +-2 conj(gamma). Below sqrt(eps) for the angle and the cosine of
-    x and y, the next rotations undo no more than eps of this one.
+    C (real) and s make c x - s y and conj(s) x + c y orthogonal. With alpha = |x|^2, beta = |y|^2, gamma = x^H y,
+    delta = beta - alpha, it is the smaller of the two angles: c : s = (|delta| + sqrt(delta^2 + 4 |gamma|^2)) :
+    +-2 conj(gamma). Below sqrt(eps) for the angle and the cosine of x and y, the next rotations undo no more than eps
+    of this one.
     """
-    eps, m = float(jnp.finfo(X.dtype).eps), X.shape[1]
-    products = [squared_lengths(X), squared_lengths(Y)]
-    if jnp.iscomplexobj(X):
-        gamma = fold(jnp.add, jnp.conj(X) * Y, (1,))
-        alpha, beta, real, imag = materialise(jnp.stack([*products, jnp.real(gamma), jnp.imag(gamma)]))
+    eps, dtype = float(jnp.finfo(W.dtype).eps), W.dtype
+    # each factor is a slice of its own: one that many terms are taken from would be copied
+    lengths2 = squared_lengths(W[first:last, :rows])
+    gamma = fold(jnp.add, jnp.conj(W[first:last:2, :rows]) * W[first + 1 : last : 2, :rows], (1,))
+    parts = [jnp.real(gamma), jnp.imag(gamma)] if jnp.iscomplexobj(W) else [gamma]
+    products = materialise(jnp.concatenate([lengths2, *parts]))
+    alpha, beta = products[: last - first : 2], products[1 : last - first : 2]
+    if jnp.iscomplexobj(W):
+        real, imag = jnp.split(products[last - first :], 2)
         modulus2, gamma_conj = real * real + imag * imag, lax.complex(real, -imag)
     else:
-        alpha, beta, gamma_conj = materialise(jnp.stack([*products, fold(jnp.add, X * Y, (1,))]))
+        gamma_conj = products[last - first :]
         modulus2 = gamma_conj * gamma_conj
     delta, bound = beta - alpha, alpha * beta
-    orthogonal = modulus2 <= m * eps**2 * bound
+    orthogonal = modulus2 <= rows * eps**2 * bound
     w = jnp.where(orthogonal, 1, jnp.abs(delta) + jnp.sqrt(delta * delta + 4 * modulus2))
     v2 = jnp.where(orthogonal, 0, 4 * modulus2)
     length = jnp.sqrt(w * w + v2)
-    sign = jnp.where(orthogonal, 0, jnp.where(delta < 0, -2, 2)).astype(w.dtype)
+    sign = jnp.where(orthogonal, 0, jnp.where(delta < 0, -jnp.full_like(w, 2), 2))
     large = ~orthogonal & ((modulus2 > 0.1 * eps * bound) | (v2 > 0.1 * eps * w * w))
-    return (w / length).astype(X.dtype), sign.astype(X.dtype) * gamma_conj / length.astype(X.dtype), large
+    return (w / length).astype(dtype), sign.astype(dtype) * gamma_conj / length.astype(dtype), large
 
 
 def chunk_size(columns: int, rows: int, dtype: Any) -> int:
@@ -101,16 +104,16 @@ def chunk_size(columns: int, rows: int, dtype: Any) -> int:
 
 def descending(values: jax.Array) -> jax.Array:
     """The place of each value, counted along the first axis, in descending order."""
-    numbers = jnp.arange(values.shape[0], dtype=jnp.int32)[:, None]
-    earlier = (numbers < numbers.T)[..., None]
-    before = (values[:, None] > values[None]) | (earlier & (values[:, None] == values[None]))
-    return materialise(fold(jnp.add, before.astype(jnp.int32), (0,)))
+    one, rows = jnp.ones_like(values[0]), range(values.shape[0])
+    before = lambda i, j: jnp.where((values[i] >= values[j]) if i < j else (values[i] > values[j]), one, 0)
+    places = [sum((before(i, j) for i in rows if i != j), 0 * one) for j in rows]
+    return materialise(jnp.stack(places))
 
 
 def sort(X: jax.Array, places: jax.Array) -> jax.Array:
     """X with what its first axis counts moved to these places."""
     n = X.shape[0]
-    own = jnp.arange(n, dtype=jnp.int32).reshape(n, *(1,) * (X.ndim - 1))
+    own = jnp.arange(n, dtype=places.dtype).reshape(n, *(1,) * (X.ndim - 1))
     result = jnp.broadcast_to(X[:1], X.shape)
     for i in range(1, n):
         result = jnp.where(places[i] == own, X[i], result)

@@ -60,7 +60,7 @@ def _decompose(A: jax.Array, *, full: bool, wide: bool) -> tuple[jax.Array, jax.
     if wide:
         phases = jnp.where(zero, phases, jacobi.phases(W[:, :m]))
     phases = materialise(jnp.where(failed, jnp.nan, phases))
-    inverse = jnp.where(zero, 0, 1).astype(lengths2.dtype) / jnp.sqrt(jnp.where(zero, 1, lengths2))
+    inverse = jnp.where(zero, 0, lax.rsqrt(jnp.where(zero, 1, lengths2)))
     places = jacobi.descending(lengths2)
     U = jacobi.sort(W[:, :m] * (phases * inverse.astype(A.dtype))[:, None], places)
     V = jacobi.sort(W[:, m:] * phases[:, None], places)
