@@ -53,32 +53,41 @@ many_threads = jax.make_user_context(default_value=False)
 """Context manager: whether a program is for a platform that has a thread for each member of a batch, as a GPU has."""
 
 
-def in_parts(function: Callable[..., Any], size: int, *args: jax.Array) -> Any:
-    """``function(*args)``, computed for about ``size`` members of the batch at a time.
+def in_parts(function: Callable[..., Any], size: int, A: jax.Array, *others: jax.Array) -> Any:
+    """``function(A, *others)``, computed for about ``size`` members of the batch at a time.
 
     What the function materialises then stays in the cache, and its memory does not grow with the batch. Parts have one
     size, a multiple of EVEN (so that a batch which is none is parted, too, unless it is short); the last one overlaps
-    the one before if that does not divide the batch: slices that reach over the end are moved back. A symbolic batch
-    (of an exported program), and any on many threads, is computed at once.
+    the one before if that does not divide the batch: slices that reach over the end are moved back. The first result
+    that is like A is written over it. A symbolic batch (of an exported program), and any on many threads, is computed
+    at once.
     """
-    batch = args[0].shape[-1]
+    batch = A.shape[-1]
     if many_threads.value or not isinstance(batch, int) or (batch <= size and (batch % EVEN == 0 or batch <= SHORT)):
-        return function(*args)
+        return function(A, *others)
     size = -(-batch // (max(2, -(-batch // size)) * EVEN)) * EVEN
     number = -(-batch // size)
 
     def part(x: jax.Array, i: jax.Array) -> jax.Array:
-        return materialise(lax.dynamic_slice_in_dim(x, i * size, size, -1))
+        return lax.dynamic_slice_in_dim(x, i * size, size, -1)
 
-    def step(i: jax.Array, outs: Any) -> Any:
-        results = function(*(part(x, i) for x in args))
-        return jax.tree.map(
-            lambda out, result: lax.dynamic_update_slice_in_dim(out, materialise(result), i * size, -1), outs, results
-        )
+    # the last part, of which the one before may write over some
+    end = materialise(part(A, jnp.int32(number - 1)))
+    shapes, structure = jax.tree.flatten(jax.eval_shape(function, end, *(x[..., :size] for x in others)))
+    place = next((k for k, s in enumerate(shapes) if (s.shape, s.dtype) == (end.shape, end.dtype)), None)
 
-    shapes = jax.eval_shape(function, *(x[..., :size] for x in args))
-    outs = jax.tree.map(lambda s: varying_alike([args[0], jnp.zeros((*s.shape[:-1], batch), s.dtype)])[1], shapes)
-    return lax.fori_loop(jnp.int32(0), jnp.int32(number), step, outs)
+    def step(i: jax.Array, outs: list[jax.Array]) -> list[jax.Array]:
+        source = A if place is None else outs[place]
+        first = lax.cond(i == number - 1, lambda source: end, lambda source: part(source, i), source)
+        results = jax.tree.leaves(function(first, *(materialise(part(x, i)) for x in others)))
+        return [
+            lax.dynamic_update_slice_in_dim(out, materialise(result), i * size, -1)
+            for out, result in zip(outs, results, strict=True)
+        ]
+
+    outs = [varying_alike([A, jnp.zeros((*s.shape[:-1], batch), s.dtype)])[1] for s in shapes]
+    outs = [A if k == place else out for k, out in enumerate(outs)]
+    return jax.tree.unflatten(structure, lax.fori_loop(jnp.int32(0), jnp.int32(number), step, outs))
 
 
 def long_part(A: jax.Array) -> int:

@@ -140,7 +140,7 @@ def _squarings_for_moduli(layout: Layout, A: jax.Array, radius: float) -> jax.Ar
         sums = layout.keep(layout.multiply(sums, modulus))
     # x / 2^(k s) < 1 of x = (r / radius)^k, whose binary exponent is e, holds for the first integer s from e / k on
     fourth, fifth = _exponent(layout.largest(sums)), _exponent(layout.largest(layout.multiply(sums, modulus)))
-    excess = jnp.maximum(-(-fourth // 4), -(-fifth // 5))
+    excess = jnp.maximum(_quotient(fourth, 4), _quotient(fifth, 5))
     return jnp.clip(jnp.where(finite, _exponent(unit) - 1 + excess, 0), 0, jnp.finfo(A.dtype).maxexp - 8)
 
 
@@ -154,7 +154,7 @@ def _squarings_for_powers(layout: Layout, powers: Sequence[jax.Array], radius: f
     (m2, e2), (m3, e3), (m6, e6) = (jnp.frexp(norm * radius**-k) for k, norm in zip(_POWERS[1:], norms, strict=True))
     fraction = (m2 * m6) ** 2 * m3
     e = 2 * (e2 + e6) + e3 + _exponent(fraction)
-    return jnp.clip(jnp.where(jnp.isfinite(fraction), -(-e // 19), 0), 0, 6)
+    return jnp.clip(jnp.where(jnp.isfinite(fraction), _quotient(e, 19), 0), 0, 6)
 
 
 def _scaled(X: jax.Array, e: jax.Array) -> jax.Array:
@@ -172,8 +172,15 @@ def _column_sums(layout: Layout, X: jax.Array) -> jax.Array:
 
 
 def _exponent(x: jax.Array) -> jax.Array:
-    """The smallest integer e with x < 2^e; of x below the normal numbers that of the smallest of these."""
-    return jnp.frexp(jnp.maximum(x, jnp.finfo(x.dtype).tiny))[1]
+    """The smallest integer e with x < 2^e, for finite x; of x below the normal numbers that of the smallest of these."""
+    numbers = jnp.finfo(x.dtype)
+    bits = lax.bitcast_convert_type(jnp.maximum(x, numbers.tiny), f"int{numbers.bits}")
+    return (bits >> numbers.nmant).astype(jnp.int32) - (numbers.maxexp - 2)
+
+
+def _quotient(e: jax.Array, k: int) -> jax.Array:
+    """The smallest integer from e / k on."""
+    return lax.div(jnp.where(e > 0, e + (k - 1), e), jnp.int32(k))
 
 
 def exact_power(e: jax.Array, dtype: DTypeLike) -> jax.Array:

@@ -130,7 +130,7 @@ def _keep(m: int, n: int) -> Callable[[jax.Array], jax.Array]:
 
 def _is_tiny(m: int, n: int) -> bool:
     """Whether it costs less to compute some values anew, in every loop that reads them, than to write them down."""
-    return max(m, n) <= 3
+    return max(m, n) <= 2
 
 
 def _largest_part(x: jax.Array) -> jax.Array:
