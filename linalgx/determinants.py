@@ -151,7 +151,7 @@ def logdet(a: ArrayLike) -> jax.Array:
 def _by_cofactors(name: str, function: Callable[..., Any]) -> Operation:
     """An operation on few rows: it takes so little time that leading axes stay in front."""
     small = functools.partial(function, each=batch_minor)
-    return Operation(name, function, small=SmallKernel(small, always, rank=None))
+    return Operation(name, function, small=SmallKernel(small, always, rank=None, in_front=function))
 
 
 det_by_cofactors_p = _by_cofactors("det_by_cofactors", cofactor_expansion.det)

@@ -201,7 +201,8 @@ class Operation:
             merged, size = merge_into_last(args, axes)
             results = self.primitive.bind(*merged, batch_last=True, **params)
             return split_last(results, size)
-        if self.small is not None and is_small_problem(args, axes):
+        in_front = self.small is not None and self.small.in_front is not None and not any(axes)
+        if self.small is not None and not in_front and is_small_problem(args, axes):
             results = self.primitive.bind(*batch_at(-1, args, axes), batch_last=True, **params)
             return results, [x.ndim - 1 for x in results]
         results = self.primitive.bind(*batch_in_front(args, axes), batch_last=False, **params)
