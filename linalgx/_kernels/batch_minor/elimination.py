@@ -262,7 +262,7 @@ def _substitute_back(rows: list[jax.Array]) -> jax.Array:
         x = rows[i][n - i :]
         for k, known in X.items():
             x = x - rows[i][k - i] * known
-        X[i] = x / rows[i][0]
+        X[i] = materialise(x / rows[i][0])
     return jnp.stack([X[i] for i in range(n)])
 
 
