@@ -11,6 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from linalgx._core.loops import materialise
 from linalgx._kernels.batch_minor.products import multiply
 
 
@@ -56,12 +57,14 @@ def solve_triangular(
         X = solve_triangular(jnp.swapaxes(A, 0, 1), jnp.swapaxes(B, 0, 1), lower=not lower, unit_diagonal=unit_diagonal)
         return jnp.swapaxes(X, 0, 1)
     n = A.shape[0]
+    # of several columns XLA multiplies by the reciprocal of the diagonal entry: that is no quotient
+    keep = materialise if n > 5 and B.shape[1] > 1 else lambda x: x
     rows: dict[int, jax.Array] = {}
     for i in range(n) if lower else reversed(range(n)):
         row = B[i]
         for k, known in rows.items():
             row = row - A[i, k] * known
-        rows[i] = row if unit_diagonal else row / A[i, i]
+        rows[i] = keep(row if unit_diagonal else row / A[i, i])
     return jnp.stack([rows[i] for i in range(n)])
 
 
