@@ -67,7 +67,8 @@ class SmallKernel(NamedTuple):
         selected: whether to use it: (platform, longest axis of the first argument, size of the batch, dtype) -> bool.
         rank: the number of axes of the first argument of one problem; None if it varies, or if leading axes are to
             stay in front.
-        in_front: the operation on matrices that have the batch in front, and that are all small.
+        in_front: the operation on matrices that have the batch in front, and that are all small; with it a mapped axis
+            that all operands have in front stays there.
     """
 
     function: Callable[..., Any]

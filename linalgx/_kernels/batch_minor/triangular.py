@@ -18,16 +18,17 @@ from linalgx._kernels.batch_minor.products import multiply
 def cholesky(A: jax.Array) -> jax.Array:
     """L with A = L L^H, of the Hermitian part of A; NaN in the factor of a matrix that is not positive definite."""
     n = A.shape[0]
+    # complex products are many operations of which XLA computes each again for all who read them
+    keep = materialise if n > 2 and jnp.iscomplexobj(A) else lambda x: x
     L: list[list[jax.Array]] = [[] for _ in range(n)]
     for j in range(n):
-        for i in range(j, n):
-            entry = 0.5 * (A[i, j] + jnp.conj(A[j, i]))
-            for k in range(j):
-                entry = entry - L[i][k] * jnp.conj(L[j][k])
-            if i == j:
-                pivot = _root(entry)
-                reciprocal = 1 / pivot
-            L[i].append(pivot if i == j else entry * reciprocal)
+        column = [0.5 * (A[i, j] + jnp.conj(A[j, i])) for i in range(j, n)]
+        for k in range(j):
+            column = [entry - L[i][k] * jnp.conj(L[j][k]) for i, entry in enumerate(column, start=j)]
+        pivot = _root(column[0])
+        reciprocal = 1 / pivot
+        for row, entry in zip(L[j:], [pivot, *(keep(entry * reciprocal) for entry in column[1:])], strict=True):
+            row.append(entry)
     # a pivot that is not positive makes all that is behind it NaN, the last entry always
     failed = jnp.isnan(jnp.real(L[-1][-1]))
     zero = jnp.zeros_like(A[0, 0])
