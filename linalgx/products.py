@@ -429,7 +429,7 @@ def _inner_product(x1: jax.Array, x2: jax.Array, **options: Any) -> jax.Array:
     return jnp.vecdot(x1, x2, **options)
 
 
-@composite()
+@composite(in_front=True)
 def _transpose(X: jax.Array) -> jax.Array:
     return jnp.swapaxes(X, -1, -2)
 
@@ -438,12 +438,12 @@ def _offset_diagonal(X: jax.Array, offset: int) -> jax.Array:
     return matrix_diagonal(X[..., max(-offset, 0) :, max(offset, 0) :])
 
 
-@composite()
+@composite(in_front=True)
 def _diagonal(X: jax.Array, *, offset: int) -> jax.Array:
     return _offset_diagonal(X, offset)
 
 
-@composite()
+@composite(in_front=True)
 def _trace(X: jax.Array, *, offset: int, dtype: Any) -> jax.Array:
     return jnp.sum(_offset_diagonal(X, offset), axis=-1, dtype=dtype)
 
@@ -463,7 +463,7 @@ def _is_small_product(X1: jax.Array, X2: jax.Array, **options: Any) -> bool:
     return native and is_small([X1.shape[-2:], X2.shape[-2:]])
 
 
-@composite()
+@composite(in_front=True)
 def _product_with_vector(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
     return jnp.matmul(X1, X2, **options)
 

@@ -21,20 +21,24 @@ from linalgx._core.linear_map import is_small_problem
 from linalgx._core.operation import Operation, SmallKernel, always
 
 
-def composite(rank: int | None = None) -> Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]:
+def composite(
+    rank: int | None = None, in_front: bool = False
+) -> Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]:
     """Make a primitive of a cheap function of arrays, with static parameters by keyword, that gives one array.
 
     Its value is computed again in its derivatives: it must not factor anything. With ``rank``, the number of axes of
-    the first argument of one problem, all arguments have the same leading axes, and these are a batch, too.
+    the first argument of one problem, all arguments have the same leading axes, and these are a batch, too. With
+    ``in_front`` a mapped axis that all arguments have in front stays there, and the code is mapped as JAX does it.
     """
-    return lambda function: _Composite(function, rank)
+    return lambda function: _Composite(function, rank, in_front)
 
 
 class _Composite(Operation):
     """An operation whose kernel and rules follow from its implementation."""
 
-    def __init__(self, function: Callable[..., jax.Array], rank: int | None):
+    def __init__(self, function: Callable[..., jax.Array], rank: int | None, in_front: bool):
         super().__init__(function.__name__, function, small=SmallKernel(batch_minor(function), always, rank))
+        self.in_front = in_front
         self.fwd, self.bwd, self.jvp = self._fwd, self._bwd, self._jvp
         ad.primitive_jvps[self.primitive] = self._differentiate
         ad.primitive_transposes[self.primitive] = self._transpose
@@ -44,7 +48,8 @@ class _Composite(Operation):
         return [(jax.vmap(function, -1, -1) if batch_last else function)(*args)]
 
     def _batch(self, args: Any, axes: Any, *, batch_last: bool, **params: Hashable) -> Any:
-        if batch_last or is_small_problem(args, axes):
+        stays = self.in_front and not any(axes)
+        if batch_last or (is_small_problem(args, axes) and not stays):
             return super()._batch(args, axes, batch_last=batch_last, **params)
         return jax.vmap(functools.partial(self._run, batch_last=False, **params), axes)(*args), [0]
 

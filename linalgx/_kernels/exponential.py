@@ -172,7 +172,7 @@ def _column_sums(layout: Layout, X: jax.Array) -> jax.Array:
 
 
 def _exponent(x: jax.Array) -> jax.Array:
-    """The smallest integer e with x < 2^e, for finite x; of x below the normal numbers that of the smallest of these."""
+    """The smallest integer e with x < 2^e, of finite x; below the normal numbers that of the smallest of these."""
     numbers = jnp.finfo(x.dtype)
     bits = lax.bitcast_convert_type(jnp.maximum(x, numbers.tiny), f"int{numbers.bits}")
     return (bits >> numbers.nmant).astype(jnp.int32) - (numbers.maxexp - 2)

@@ -124,11 +124,26 @@ def test_products_with_the_batch_in_front_are_not_those_of_xla(name: str) -> Non
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize(("name", "n"), [("det", 2), ("det", 3), ("slogdet", 2)])
-def test_determinants_of_few_rows_leave_the_batch_in_front(name: str, n: int) -> None:
-    function = lambda A: jnp.sum(jax.tree.leaves(getattr(linalgx, name)(A))[-1])
+@pytest.mark.parametrize(
+    ("name", "n", "kinds", "mapped"),
+    [
+        ("det", 2, "m", False),
+        ("det", 3, "m", False),
+        ("slogdet", 2, "m", False),
+        ("slogdet", 2, "m", True),
+        ("matmul", 3, "mm", True),
+        ("matmul", 6, "mm", True),
+        ("matmul", 6, "mv", True),
+        ("matrix_transpose", 4, "m", True),
+    ],
+)
+def test_what_costs_less_than_a_conversion_leaves_the_batch_in_front(
+    name: str, n: int, kinds: str, mapped: bool
+) -> None:
+    function = lambda *args: jnp.sum(jax.tree.leaves(getattr(linalgx, name)(*args))[-1] ** 2)
     for each in (function, jax.grad(function)):
-        assert _conversions(_compiled(each, _inputs("m", n, 0))) == (0, 0)
+        each = jax.vmap(each) if mapped else each
+        assert _conversions(_compiled(each, _inputs(kinds, n, 0))) == (0, 0)
 
 
 @pytest.mark.optimized

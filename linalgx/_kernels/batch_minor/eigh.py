@@ -127,7 +127,8 @@ def _rotated(a: jax.Array, d: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.A
     phase = jnp.where(modulus == 0, 1, b / jnp.where(modulus == 0, 1, modulus).astype(b.dtype))
     diagonal = modulus == 0
     zeta = (d - a) / jnp.where(diagonal, 1, 2 * modulus)
-    t = jnp.where(diagonal, 0, jnp.where(zeta < 0, -jnp.ones_like(zeta), 1)) / (jnp.abs(zeta) + jnp.sqrt(1 + zeta * zeta))
+    sign = jnp.where(zeta < 0, -jnp.ones_like(zeta), 1)
+    t = jnp.where(diagonal, 0, sign) / (jnp.abs(zeta) + jnp.sqrt(1 + zeta * zeta))
     c = 1 / jnp.sqrt(1 + t * t)
     s = c * t
     x, y = a - t * modulus, d + t * modulus

@@ -103,11 +103,13 @@ def chunk_size(columns: int, rows: int, dtype: Any) -> int:
 
 
 def descending(values: jax.Array) -> jax.Array:
-    """The place of each value, counted along the first axis, in descending order."""
-    one, rows = jnp.ones_like(values[0]), range(values.shape[0])
-    before = lambda i, j: jnp.where((values[i] >= values[j]) if i < j else (values[i] > values[j]), one, 0)
-    places = [sum((before(i, j) for i in rows if i != j), 0 * one) for j in rows]
-    return materialise(jnp.stack(places))
+    """The place of each value, counted along the first axis, in descending order; numbers of the values' dtype."""
+    zero, one, count = jnp.zeros_like(values[0]), jnp.ones_like(values[0]), range(values.shape[0])
+
+    def is_before(i: int, j: int) -> jax.Array:
+        return jnp.where(values[i] >= values[j] if i < j else values[i] > values[j], one, zero)
+
+    return materialise(jnp.stack([sum((is_before(i, j) for i in count if i != j), zero) for j in count]))
 
 
 def sort(X: jax.Array, places: jax.Array) -> jax.Array:
