@@ -187,6 +187,7 @@ def _batch(args: Any, axes: Any, *, linear_map: LinearMap, num_residuals: int) -
     mapped = tuple(axis is not None for axis in axes[:num_residuals])
     if linear_map.batched is not None:
         return _batch_again(args, axes, linear_map, mapped)
+    # where all have the batch in front, the operation left it there
     if any(axes) and is_small_problem(args, axes):
         last = batch_at(-1, args, axes)
         residuals = [x if flag else r for r, x, flag in zip(args, last, mapped, strict=False)]
