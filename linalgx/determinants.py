@@ -217,13 +217,19 @@ det_p.defjvp(_det_jvp, source="Giles (2008), Collected matrix derivative results
 def _det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     LU, pivots = lapack.lu_factor(A)
     delta = _det_of_factors(LU, pivots)
-    by_inverse = delta[..., None, None] * lapack.lu_solve(LU, pivots, identity(A), left=True, adjoint=False)
-    good = _inverse_serves(A, delta, by_inverse, power=1)
+    # here, too, adj(A)^H
+    by_inverse = jnp.conj(delta)[..., None, None] * _adjoint_of_inverse(LU, pivots)
+    good = _inverse_serves(A, delta, by_inverse, power=1, adjoint=True)
 
     def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
-        return jnp.where(good[..., None, None], by_inverse, _adjugate_by_singular_values(A))
+        return jnp.where(good[..., None, None], by_inverse, H(_adjugate_by_singular_values(A)))
 
-    return delta, lax.cond(jnp.all(good), lambda _, X: X, by_singular_values, A, by_inverse)
+    return delta, H(lax.cond(jnp.all(good), lambda _, X: X, by_singular_values, A, by_inverse))
+
+
+def _adjoint_of_inverse(LU: jax.Array, pivots: jax.Array) -> jax.Array:
+    """A^-H: what gradients hold is computed as it lies in memory, not its transpose."""
+    return lapack.lu_solve(LU, pivots, identity(LU), left=False, adjoint=True)
 
 
 def _small_det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -361,19 +367,23 @@ def _second_variation(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Arr
     return nan_where(~_inverse_serves(A, delta, adj, power=1 / 2), Q)
 
 
-def _inverse_serves(A: jax.Array, delta: jax.Array, adj: jax.Array, power: float) -> jax.Array:
-    """Whether |A| |A^-1| in the infinity norm is below eps^-power; or det A is NaN, and nothing is better.
+def _inverse_serves(
+    A: jax.Array, delta: jax.Array, adj: jax.Array, power: float, adjoint: bool = False
+) -> jax.Array:
+    """Whether |A| |A^-1| in the 1-norm is below eps^-power; or det A is NaN, and nothing is better.
+
+    ``adjoint`` says that adj is adj(A)^H.
 
     With power = 1 that is enough for delta A^-1: by one tiny pivot delta and A^-1 are off alike, and their product is
     as accurate as that of the singular values.
     """
     limits = jnp.finfo(A.dtype)
     size = jnp.abs(delta)
-    norm = jnp.max(jnp.sum(jnp.abs(A), axis=-1), axis=-1)
+    norm = jnp.max(jnp.sum(jnp.abs(A), axis=-2), axis=-1)
     # the norm goes into the sum, so that one follows the other: XLA takes longer to run short steps side by side
-    rows = jnp.sum(jnp.abs(adj) * (norm / size)[..., None, None], axis=-1)
+    columns = jnp.sum(jnp.abs(adj) * (norm / size)[..., None, None], axis=-1 if adjoint else -2)
     # one by one: a maximum may lose a NaN on the CPU
-    good = jnp.all(rows < limits.eps**-power, axis=-1) & (size > limits.tiny / limits.eps)
+    good = jnp.all(columns < limits.eps**-power, axis=-1) & (size > limits.tiny / limits.eps)
     return good | jnp.isnan(delta)
 
 
@@ -407,8 +417,7 @@ slogdet_p = Operation("slogdet", lambda A: _slogdet_of_factors(*lapack.lu_factor
 
 def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     LU, pivots = lapack.lu_factor(A)
-    X = lapack.lu_solve(LU, pivots, identity(A), left=True, adjoint=False)
-    return *_slogdet_of_factors(LU, pivots), X
+    return *_slogdet_of_factors(LU, pivots), H(_adjoint_of_inverse(LU, pivots))
 
 
 slogdet_and_inverse_p = Operation(

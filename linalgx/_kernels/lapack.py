@@ -17,12 +17,12 @@ from jax.lax import linalg as lax_linalg
 from jaxlib.lapack import prepare_lapack_call
 
 from linalgx._core.errors import nan_where
-from linalgx._core.matrix import T, diagonal, largest_entry
+from linalgx._core.matrix import diagonal, largest_entry
 from linalgx._core.primitive import is_for_one_device, new_primitive
 from linalgx._kernels.exponential import power_of_two
 from linalgx._kernels.interchanges import interchange
 
-Function = Callable[[jax.Array], jax.Array]
+Function = Callable[..., Sequence[jax.Array]]
 
 
 # LAPACK reads a matrix column by column. One that lies in memory row by row, as JAX's arrays do, is its transpose to
@@ -34,52 +34,89 @@ def _on_one_cpu(name: str, by_jax: Function, by_lapack: Function) -> Function:
 
     Of the custom calls in a program XLA shares out among devices those alone that JAX makes.
     """
-    primitive = new_primitive(name, by_jax, multiple_results=False)
+    primitive = new_primitive(name, by_jax, multiple_results=True)
 
-    def lower(ctx: mlir.LoweringRuleContext, A: mlir.ir.Value) -> Any:
+    def lower(ctx: mlir.LoweringRuleContext, *args: mlir.ir.Value, **options: Any) -> Any:
         function = by_lapack if is_for_one_device(ctx) else by_jax
-        return mlir.lower_fun(function, multiple_results=False)(ctx, A)
+        return mlir.lower_fun(function, multiple_results=True)(ctx, *args, **options)
 
-    mlir.register_lowering(primitive, mlir.lower_fun(by_jax, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(by_jax, multiple_results=True))
     mlir.register_lowering(primitive, lower, platform="cpu")
     return cast(Function, primitive.bind)
 
 
-def _call(name: str, A: jax.Array, *outputs: jax.ShapeDtypeStruct, **options: np.uint8) -> Sequence[jax.Array]:
-    """What LAPACK's routine leaves in the place of Hermitian A, its other ``outputs``, and info."""
-    in_place, info = jax.ShapeDtypeStruct(A.shape, A.dtype), jax.ShapeDtypeStruct(A.shape[:-2], jnp.int32)
-    target = prepare_lapack_call(name, A.dtype)
-    return jax.ffi.ffi_call(target, (in_place, *outputs, info), input_output_aliases={0: 0})(A, **options)
+def _call(
+    name: str,
+    operands: Sequence[jax.Array],
+    *outputs: jax.ShapeDtypeStruct,
+    by_columns: Sequence[int] = (),
+    **options: str,
+) -> Sequence[jax.Array]:
+    """What LAPACK's routine leaves in the place of the last operand, and its other ``outputs``.
+
+    Those operands (and the result in their place) lie ``by_columns`` in memory whose numbers are given.
+    """
+    last = len(operands) - 1
+    in_place = jax.ShapeDtypeStruct(operands[last].shape, operands[last].dtype)
+    # from the slowest axis to the fastest
+    columns = [(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2) if i in by_columns else None for i, x in enumerate(operands)]
+    call = jax.ffi.ffi_call(
+        prepare_lapack_call(name, in_place.dtype),
+        (in_place, *outputs),
+        input_layouts=columns,
+        output_layouts=(columns[last], *[None] * len(outputs)),
+        input_output_aliases={last: 0},
+    )
+    return call(*operands, **{key: np.uint8(ord(letter)) for key, letter in options.items()})
 
 
-def _potrf(A: jax.Array) -> jax.Array:
+def _info(A: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(A.shape[:-2], jnp.int32)
+
+
+def _potrf(A: jax.Array) -> Sequence[jax.Array]:
     # what LAPACK sees is A^T = U^H U, and U^T = L
-    L, info = _call("potrf_ffi", A, uplo=np.uint8(ord("U")))
-    return nan_where(info != 0, L)
+    L, info = _call("potrf_ffi", [A], _info(A), uplo="U")
+    return [nan_where(info != 0, L)]
 
 
 # of JAX the primitive, not the function around it: that one cannot take a batch on an explicitly sharded mesh
-_cholesky = _on_one_cpu("potrf", lax_linalg.cholesky_p.bind, _potrf)
+_cholesky = _on_one_cpu("potrf", lambda A: [lax_linalg.cholesky_p.bind(A)], _potrf)
 
 
 def cholesky(A: jax.Array) -> jax.Array:
     """L with A = L L^H, of Hermitian A; NaN in its lower triangle if A is not positive definite."""
-    return jnp.tril(_cholesky(A))
+    (L,) = _cholesky(A)
+    return jnp.tril(L)
 
 
-def solve_triangular(
-    A: jax.Array, B: jax.Array, *, lower: bool, left: bool = True, transpose: str = "N", unit_diagonal: bool = False
-) -> jax.Array:
-    """X with op(A) X = B, or X op(A) = B, where op is none ("N"), the transpose ("T") or the adjoint ("H")."""
-    # (op(A) X)^T = X^T op(A^T)
-    X = _solve_by_columns(T(A), T(B), lower=not lower, left=not left, transpose=transpose, unit_diagonal=unit_diagonal)
-    return T(X)
+def _trsm(
+    A: jax.Array, B: jax.Array, *, lower: bool, left: bool, transpose: str, unit_diagonal: bool, by_columns: bool
+) -> Sequence[jax.Array]:
+    if B.size == 0:
+        return [B]
+    # what LAPACK sees is X^T op(A)^T = B^T, with A^T in the place of A unless A lies by columns
+    conjugate = by_columns and transpose == "H"
+    seen = {"N": "T", "T": "N", "H": "N"} if by_columns else {"N": "N", "T": "T", "H": "C"}
+    # not a transpose, which XLA may turn into a copy: the memory stays as it is
+    B_seen = (jnp.conj(B) if conjugate else B).reshape(*B.shape[:-2], B.shape[-1], B.shape[-2])
+    (X,) = _call(
+        "trsm_ffi",
+        [A, B_seen],
+        by_columns=(0,) if by_columns else (),
+        side="R" if left else "L",
+        uplo="L" if lower == by_columns else "U",
+        trans_x=seen[transpose],
+        diag="U" if unit_diagonal else "N",
+    )
+    X = X.reshape(B.shape)
+    return [jnp.conj(X) if conjugate else X]
 
 
-def _solve_by_columns(
-    A: jax.Array, B: jax.Array, *, lower: bool, left: bool, transpose: str, unit_diagonal: bool
-) -> jax.Array:
-    return lax_linalg.triangular_solve(
+def _triangular_solve(
+    A: jax.Array, B: jax.Array, *, lower: bool, left: bool, transpose: str, unit_diagonal: bool, by_columns: bool
+) -> Sequence[jax.Array]:
+    X = lax_linalg.triangular_solve(
         A,
         B,
         left_side=left,
@@ -88,33 +125,67 @@ def _solve_by_columns(
         conjugate_a=transpose == "H",
         unit_diagonal=unit_diagonal,
     )
+    return [X]
+
+
+_solve_triangular = _on_one_cpu("trsm", _triangular_solve, _trsm)
+
+
+def solve_triangular(
+    A: jax.Array,
+    B: jax.Array,
+    *,
+    lower: bool,
+    left: bool = True,
+    transpose: str = "N",
+    unit_diagonal: bool = False,
+    by_columns: bool = False,
+) -> jax.Array:
+    """X with op(A) X = B, or X op(A) = B, where op is none ("N"), the transpose ("T") or the adjoint ("H").
+
+    A may lie in memory row by row, as B does, or ``by_columns``: that is faster where it is true.
+    """
+    options = {"lower": lower, "left": left, "transpose": transpose, "unit_diagonal": unit_diagonal}
+    (X,) = _solve_triangular(A, B, by_columns=by_columns, **options)
+    return X
+
+
+def _getrf(A: jax.Array) -> Sequence[jax.Array]:
+    from_one = jax.ShapeDtypeStruct((*A.shape[:-2], min(A.shape[-2:])), jnp.int32)
+    LU, pivots, _ = _call("getrf_ffi", [A], from_one, _info(A), by_columns=(0,))
+    return LU, pivots - 1
+
+
+_lu_factor = _on_one_cpu("getrf", lambda A: lax_linalg.lu(A)[:2], _getrf)
 
 
 def lu_factor(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """L and U in one matrix, and the row interchanges counted from 0, by partial pivoting."""
-    LU, pivots, _ = lax_linalg.lu(A)
+    """L and U in one matrix, which lies column by column, and the row interchanges, by partial pivoting."""
+    LU, pivots = _lu_factor(A)
     return LU, pivots
 
 
 def lu_solve(
-    LU: jax.Array, pivots: jax.Array, B: jax.Array, *, left: bool, adjoint: bool, by_rows: bool = False
+    LU: jax.Array, pivots: jax.Array, B: jax.Array, *, left: bool, adjoint: bool, by_columns: bool = True
 ) -> jax.Array:
     """X with op(A) X = B (left) or X op(A) = B, where A = P L U and op(A) is A or A^H; NaN if U has a zero pivot.
 
     LU may lie in memory either way: column by column is how :func:`lu_factor` has just made it.
     """
     axis = -2 if left else -1
-    solve_with = solve_triangular if by_rows else _solve_by_columns
+    failed = jnp.any(diagonal(LU) == 0, axis=-1)
 
     def solve(B: jax.Array, *, lower: bool) -> jax.Array:
         transpose = "H" if adjoint else "N"
-        return solve_with(LU, B, lower=lower, left=left, transpose=transpose, unit_diagonal=lower)
+        return solve_triangular(
+            LU, B, lower=lower, left=left, transpose=transpose, unit_diagonal=lower, by_columns=by_columns
+        )
 
+    # NaN goes in, or comes out, where the rows are moved anyway
     if left != adjoint:
-        X = solve(solve(interchange(pivots, B, axis=axis), lower=True), lower=False)
-    else:
-        X = interchange(pivots, solve(solve(B, lower=False), lower=True), back=True, axis=axis)
-    return nan_where(jnp.any(diagonal(LU) == 0, axis=-1), X)
+        B = nan_where(failed, interchange(pivots, B, axis=axis))
+        return solve(solve(B, lower=True), lower=False)
+    return nan_where(failed, interchange(pivots, solve(solve(B, lower=False), lower=True), back=True, axis=axis))
 
 
 def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -145,19 +216,20 @@ def eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return eigenvalues, V
 
 
-def _syevd(A: jax.Array) -> jax.Array:
+def _syevd(A: jax.Array) -> Sequence[jax.Array]:
     name = "heevd_ffi" if jnp.iscomplexobj(A) else "syevd_ffi"
     eigenvalues = jax.ShapeDtypeStruct(A.shape[:-1], jnp.finfo(A.dtype).dtype)
-    _, l, info = _call(name, A, eigenvalues, mode=np.uint8(ord("N")), uplo=np.uint8(ord("L")))
-    return jnp.where((info == 0)[..., None], l, jnp.nan)
+    _, l, info = _call(name, [A], eigenvalues, _info(A), mode="N", uplo="L")
+    return [jnp.where((info == 0)[..., None], l, jnp.nan)]
 
 
-_eigvalsh = _on_one_cpu("syevd", lambda A: eigh(A)[0], _syevd)
+_eigvalsh = _on_one_cpu("syevd", lambda A: [eigh(A)[0]], _syevd)
 
 
 def eigvalsh(A: jax.Array) -> jax.Array:
     """Ascending eigenvalues of Hermitian A."""
-    return _eigvalsh(A)
+    (eigenvalues,) = _eigvalsh(A)
+    return eigenvalues
 
 
 def eig(A: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -372,7 +372,7 @@ def _solve_upper(LU: jax.Array, X: jax.Array, adjoint: bool = False) -> jax.Arra
 # --- Solution from the factors: op(A) X = B or X op(A) = B, where A = P L U and op(A) is A or A^H
 
 lu_solve_p = Operation(
-    "lu_solve", functools.partial(lapack.lu_solve, by_rows=True), linear_in=({2},), small=small_kernel("lu_solve")
+    "lu_solve", functools.partial(lapack.lu_solve, by_columns=False), linear_in=({2},), small=small_kernel("lu_solve")
 )
 
 
