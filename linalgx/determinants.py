@@ -27,7 +27,7 @@ from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx._core.results import SlogdetResult
 from linalgx._kernels import cofactor_expansion, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
-from linalgx._kernels.cofactor_expansion import cofactor_matrix
+from linalgx._kernels.cofactor_expansion import cofactor_matrix, in_front
 from linalgx._kernels.select import small_kernel
 from linalgx.products import product
 
@@ -168,17 +168,52 @@ def _det_by_cofactors_fwd(A):
 
 def _det_by_cofactors_bwd(residuals, delta_bar):
     (A,) = residuals
-    return (delta_bar[..., None, None] * jnp.conj(cofactor_matrix(A)),)
+    return (delta_bar[..., None, None] * jnp.conj(cofactor_matrix_p(A)),)
 
 
 def _det_by_cofactors_jvp(residuals, dA):
     (A,) = residuals
-    return jnp.sum(cofactor_matrix(A) * dA, axis=(-2, -1))
+    return jnp.sum(cofactor_matrix_p(A) * dA, axis=(-2, -1))
 
 
 det_by_cofactors_p.defvjp(_det_by_cofactors_fwd, _det_by_cofactors_bwd)
 det_by_cofactors_p.defjvp(
     _det_by_cofactors_jvp, source="Magnus and Neudecker (2019), Matrix Differential Calculus, section 8.3"
+)
+
+
+# --- The cofactors C of at most three rows
+
+cofactor_matrix_p = _by_cofactors("cofactor_matrix", lambda A, each=in_front: each(cofactor_matrix)(A))
+
+
+# Rules. sum_ij G_ij D C(A)[E]_ij = D^2 det(A)[E, G] is symmetric in E and G, and C a polynomial:
+#   forward   dC = D C(A)[dA]
+#   reverse   A_bar = D C(conj(A))[C_bar]
+
+
+def _cofactor_matrix_fwd(A):
+    return cofactor_matrix_p(A), (A,)
+
+
+def _cofactor_matrix_bwd(residuals, C_bar):
+    (A,) = residuals
+    return (_change_of_cofactors(jnp.conj(A), C_bar),)
+
+
+def _cofactor_matrix_jvp(residuals, dA):
+    (A,) = residuals
+    return _change_of_cofactors(A, dA)
+
+
+def _change_of_cofactors(A, E):
+    """D C(A)[E]."""
+    return jax.jvp(cofactor_matrix, (A,), (E,))[1]
+
+
+cofactor_matrix_p.defvjp(_cofactor_matrix_fwd, _cofactor_matrix_bwd)
+cofactor_matrix_p.defjvp(
+    _cofactor_matrix_jvp, source="Magnus and Neudecker (2019), Matrix Differential Calculus, section 8.3"
 )
 
 
@@ -367,9 +402,7 @@ def _second_variation(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Arr
     return nan_where(~_inverse_serves(A, delta, adj, power=1 / 2), Q)
 
 
-def _inverse_serves(
-    A: jax.Array, delta: jax.Array, adj: jax.Array, power: float, adjoint: bool = False
-) -> jax.Array:
+def _inverse_serves(A: jax.Array, delta: jax.Array, adj: jax.Array, power: float, adjoint: bool = False) -> jax.Array:
     """Whether |A| |A^-1| in the 1-norm is below eps^-power; or det A is NaN, and nothing is better.
 
     ``adjoint`` says that adj is adj(A)^H.

@@ -254,8 +254,7 @@ def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
         return of_full_rank(U, 1, W - E @ (W - E @ W))
 
     def by_householder() -> list[jax.Array]:
-        reflections, tau = lapack.geqrf(tall)
-        R = jnp.triu(reflections[..., :n, :])
+        reflections, R, tau = lapack.geqrf(tall)
         inverse = _inverse(R, lower=False)
         # a product of bounds, with room for the rounding errors of the inverse; false where there is a NaN
         is_certain = jnp.all(m * eps * _norm_bound(R) * _norm_bound(inverse) < 0.25)

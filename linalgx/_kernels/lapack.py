@@ -59,7 +59,9 @@ def _call(
     last = len(operands) - 1
     in_place = jax.ShapeDtypeStruct(operands[last].shape, operands[last].dtype)
     # from the slowest axis to the fastest
-    columns = [(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2) if i in by_columns else None for i, x in enumerate(operands)]
+    columns = [
+        (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2) if i in by_columns else None for i, x in enumerate(operands)
+    ]
     call = jax.ffi.ffi_call(
         prepare_lapack_call(name, in_place.dtype),
         (in_place, *outputs),
@@ -188,8 +190,8 @@ def lu_solve(
     return nan_where(failed, interchange(pivots, solve(solve(B, lower=False), lower=True), back=True, axis=axis))
 
 
-def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Householder vectors below the diagonal, R on and above it, and the factors tau.
+def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Householder vectors, below the diagonal of a matrix that may hold anything above; R; and the factors tau.
 
     LAPACK multiplies with reciprocals, which are zero for the largest numbers where denormals are: A is scaled.
     """
@@ -197,7 +199,7 @@ def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     unit = jnp.where(jnp.isfinite(largest) & (largest > 0), power_of_two(largest), 1)
     h, tau = jnp.linalg.qr(A * (1 / unit).astype(A.dtype), mode="raw")
     h = jnp.swapaxes(h, -1, -2)
-    return jnp.tril(h, -1) + jnp.triu(h) * unit.astype(A.dtype), tau
+    return h, jnp.triu(h[..., : tau.shape[-1], :]) * unit.astype(A.dtype), tau
 
 
 def householder_product(A: jax.Array, tau: jax.Array) -> jax.Array:

@@ -135,9 +135,8 @@ def _grow(X: jax.Array, m: int, n: int) -> jax.Array:
 
 
 def _qr(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    h, tau = lapack.geqrf(A)
-    k = tau.shape[-1]
-    return lapack.householder_product(h[..., :, :k], tau), jnp.triu(h[..., :k, :])
+    h, R, tau = lapack.geqrf(A)
+    return lapack.householder_product(h[..., :, : tau.shape[-1]], tau), R
 
 
 qr_p = Operation("qr", _qr, small=small_kernel("qr"))
@@ -219,11 +218,11 @@ def _sum(x: jax.Array | None, y: jax.Array | None) -> Any:
 
 
 def _householder_qr(A: jax.Array, *, full: bool) -> tuple[jax.Array, ...]:
-    h, tau = lapack.geqrf(A)
+    h, R, tau = lapack.geqrf(A)
     m, k = A.shape[-2], tau.shape[-1]
     packed = h[..., :, :k]
     Q = lapack.householder_product(_grow(packed, m, m) if full else packed, tau)
-    return Q, jnp.triu(h[..., :k, :]), reflectors(h, k), tau
+    return Q, R, reflectors(h, k), tau
 
 
 householder_qr_p = Operation("householder_qr", _householder_qr, small=small_kernel("householder_qr"))

@@ -80,6 +80,7 @@ ERRORS = [
 RULE_INPUTS = {
     "det": [(_square(4), {}), (_of_rank(4, 3), {})],
     "det_by_cofactors": [(_square(n), {}) for n in (0, 1, 2, 3)],
+    "cofactor_matrix": [(_square(n), {}) for n in (0, 1, 2, 3)],
     "det_and_adjugate": [(_square(4), {}), (_of_rank(4, 2), {})],
     "adjugate_derivative": [(_cofactor_case(4, 4), {})],
     "slogdet": [(_square(n), {}) for n in (3, 4)],
