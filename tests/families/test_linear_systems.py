@@ -1,5 +1,7 @@
 """Linear systems where they are hard: singular members, vmap over one side, several right-hand sides, many at once."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,24 @@ def test_singular_members_alone_fail(left, rng) -> None:
     np.testing.assert_allclose(result[0], np.linalg.inv(A[0]), atol=tolerance("float64", 3, 10))
     # a right-hand side in the range of a singular matrix has solutions, but not one
     assert _bad(linalgx.solve(A, jnp.zeros((3, 1)))) == [False, True, True, True]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("adjoint", [True, False])
+def test_of_a_singular_member_nothing_is_left(adjoint, left, dtype, rng) -> None:
+    n = 12
+    A = np.stack([well_conditioned(rng, dtype, n, n) for _ in range(3)])
+    A[1, :, 0] = 0
+    A[2, -1] = A[2, 0]
+    LU, pivots = linalgx.lu_factor(A)
+    for member, row in ((1, 0), (2, n - 1)):  # an exact zero, which rounding may have missed
+        LU = LU.at[member, row, row].set(0)
+    B = general(rng, dtype, n, n)
+    X = linalgx.lu_solve(LU, pivots, B, left=left, adjoint=adjoint)
+    assert jnp.isnan(X[1:].real).all()
+    op = A[0].conj().T if adjoint else A[0]
+    np.testing.assert_allclose(op @ X[0] if left else X[0] @ op, B, atol=tolerance(dtype, n, 10))
 
 
 def test_singular_members_alone_have_no_inverse(rng) -> None:
@@ -77,6 +97,29 @@ def test_a_is_factored_once_however_often_it_is_differentiated(rng) -> None:
     along = lambda a: jax.jvp(gradient, (a,), (jnp.ones((4, 4)),))[1]
     for f in (gradient, along):
         assert str(jax.jit(f).lower(A).compile().as_text()).count("getrf") <= 1
+
+
+def _is_copied_after_its_last_solve(f, *args) -> bool:
+    """Whether the compiled program does anything with what LAPACK gives last."""
+    text = jax.jit(f).lower(*args).compile().as_text()
+    lines = text[text.index("ENTRY") :].splitlines()
+    last = [line for line in lines if 'trsm_ffi"' in line][-1]
+    name = re.search(r"(%[\w.-]+) =", last)[1]
+    users = [line for line in lines if re.search(re.escape(name) + r"[,)]", line)]
+    return not all("ROOT" in line and " tuple(" in line for line in users)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="how LAPACK is called")
+@pytest.mark.optimized
+def test_results_of_lapack_lie_in_memory_as_they_are_to(rng) -> None:
+    A = jnp.asarray(well_conditioned(rng, "float64", 24, 24))
+    B = jnp.asarray(general(rng, "float64", 24, 24))
+    assert not _is_copied_after_its_last_solve(lambda A, B: linalgx.solve_triangular(A, B, upper=True), A, B)
+    assert not _is_copied_after_its_last_solve(lambda A, B: linalgx.cholesky_solve(B, A), A, B)
+    assert not _is_copied_after_its_last_solve(linalgx.solve, A, B)
+    assert not _is_copied_after_its_last_solve(linalgx.inv, A)
+    assert not _is_copied_after_its_last_solve(jax.grad(lambda A: linalgx.slogdet(A).logabsdet), A)
+    assert _is_copied_after_its_last_solve(lambda A: linalgx.inv(A).T, A)
 
 
 def test_b_alone_is_batched_by_vmap(rng) -> None:
