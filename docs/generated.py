@@ -26,7 +26,7 @@ GROUPS = {
     ),
     "linear_systems": ("Linear systems and inverses", ["linear_systems", "triangular_systems"]),
     "least_squares": ("Least squares and pseudoinverses", ["least_squares"]),
-    "determinants": ("Determinants", ["determinants"]),
+    "determinants": ("Determinants", ["determinants", "cofactors"]),
     "norms": ("Norms, rank and condition", ["norms", "conditioning"]),
     "matrix_functions": ("Functions of matrices", ["matrix_functions"]),
     "machine": ("Failures and this machine", ["", "_core.errors", "configuration"]),

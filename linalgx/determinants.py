@@ -10,10 +10,6 @@ differentiation", section 2.2.4; Magnus and Neudecker (2019), "Matrix Differenti
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -23,13 +19,12 @@ from linalgx._core.arguments import public, require_option, square_matrix
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.errors import nan_where, report
 from linalgx._core.matrix import H, diagonal, from_diagonal, identity
-from linalgx._core.operation import Operation, SmallKernel, always
+from linalgx._core.operation import Operation
 from linalgx._core.results import SlogdetResult
 from linalgx._kernels import cofactor_expansion, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
-from linalgx._kernels.cofactor_expansion import cofactor_matrix, in_front
 from linalgx._kernels.select import small_kernel
-from linalgx.products import product
+from linalgx.cofactors import by_cofactors, det_by_cofactors_p, inverse_by_cofactors_p
 
 
 @public()
@@ -143,78 +138,6 @@ def logdet(a: ArrayLike) -> jax.Array:
         return jnp.log(sign) + logabsdet.astype(sign.dtype)
     report("logdet", "the determinant is negative", lambda sign: (sign < 0).astype(jnp.int32), sign)
     return logabsdet * jnp.where(sign < 0, jnp.nan, jnp.ones_like(sign))
-
-
-# --- Determinant of at most three rows: delta = sum_j A_0j C_0j, where C_ij are the cofactors
-
-
-def _by_cofactors(name: str, function: Callable[..., Any]) -> Operation:
-    """An operation on few rows: it takes so little time that leading axes stay in front."""
-    small = functools.partial(function, each=batch_minor)
-    return Operation(name, function, small=SmallKernel(small, always, rank=None, in_front=function))
-
-
-det_by_cofactors_p = _by_cofactors("det_by_cofactors", cofactor_expansion.det)
-
-
-# Rules.
-#   forward   d delta = sum_ij C_ij dA_ij
-#   reverse   A_bar = delta_bar conj(C)
-
-
-def _det_by_cofactors_fwd(A):
-    return det_by_cofactors_p(A), (A,)
-
-
-def _det_by_cofactors_bwd(residuals, delta_bar):
-    (A,) = residuals
-    return (delta_bar[..., None, None] * jnp.conj(cofactor_matrix_p(A)),)
-
-
-def _det_by_cofactors_jvp(residuals, dA):
-    (A,) = residuals
-    return jnp.sum(cofactor_matrix_p(A) * dA, axis=(-2, -1))
-
-
-det_by_cofactors_p.defvjp(_det_by_cofactors_fwd, _det_by_cofactors_bwd)
-det_by_cofactors_p.defjvp(
-    _det_by_cofactors_jvp, source="Magnus and Neudecker (2019), Matrix Differential Calculus, section 8.3"
-)
-
-
-# --- The cofactors C of at most three rows
-
-cofactor_matrix_p = _by_cofactors("cofactor_matrix", lambda A, each=in_front: each(cofactor_matrix)(A))
-
-
-# Rules. sum_ij G_ij D C(A)[E]_ij = D^2 det(A)[E, G] is symmetric in E and G, and C a polynomial:
-#   forward   dC = D C(A)[dA]
-#   reverse   A_bar = D C(conj(A))[C_bar]
-
-
-def _cofactor_matrix_fwd(A):
-    return cofactor_matrix_p(A), (A,)
-
-
-def _cofactor_matrix_bwd(residuals, C_bar):
-    (A,) = residuals
-    return (_change_of_cofactors(jnp.conj(A), C_bar),)
-
-
-def _cofactor_matrix_jvp(residuals, dA):
-    (A,) = residuals
-    return _change_of_cofactors(A, dA)
-
-
-def _change_of_cofactors(A, E):
-    """D C(A)[E]."""
-    return jax.jvp(cofactor_matrix, (A,), (E,))[1]
-
-
-cofactor_matrix_p.defvjp(_cofactor_matrix_fwd, _cofactor_matrix_bwd)
-cofactor_matrix_p.defjvp(
-    _cofactor_matrix_jvp, source="Magnus and Neudecker (2019), Matrix Differential Calculus, section 8.3"
-)
 
 
 # --- Determinant: delta = det A
@@ -527,7 +450,7 @@ def _weight(sign: jax.Array, sign_bar: jax.Array | None, logabsdet_bar: jax.Arra
     return weight
 
 
-# --- Sign, logarithm and inverse of one or two rows, by cofactors
+# --- Sign and logarithm of one or two rows, by cofactors
 
 
 def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -535,14 +458,11 @@ def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return sign, logabsdet
 
 
-slogdet_by_cofactors_p = _by_cofactors("slogdet_by_cofactors", cofactor_expansion.slogdet)
-inverse_by_cofactors_p = _by_cofactors("inverse_by_cofactors", lambda A, **each: cofactor_expansion.inv(A, **each)[0])
+slogdet_by_cofactors_p = by_cofactors("slogdet_by_cofactors", cofactor_expansion.slogdet)
 
 
 # Rules (Giles 2008). Those of the sign and the logarithm above, from A: to invert it again takes less time than to keep
-# the inverse X. And of that one:
-#   forward   dX = -X dA X
-#   reverse   A_bar = -X^H X_bar X^H
+# the inverse.
 
 
 def _slogdet_by_cofactors_fwd(A):
@@ -563,27 +483,6 @@ def _slogdet_by_cofactors_jvp(residuals, dA):
 slogdet_by_cofactors_p.defvjp(_slogdet_by_cofactors_fwd, _slogdet_by_cofactors_bwd)
 slogdet_by_cofactors_p.defjvp(
     _slogdet_by_cofactors_jvp, source="Giles (2008), Collected matrix derivative results, section 2.2.4"
-)
-
-
-def _inverse_by_cofactors_fwd(A):
-    X = inverse_by_cofactors_p(A)
-    return X, (X,)
-
-
-def _inverse_by_cofactors_bwd(residuals, X_bar):
-    (X,) = residuals
-    return (-product(H(X), product(X_bar, H(X))),)
-
-
-def _inverse_by_cofactors_jvp(residuals, dA):
-    (X,) = residuals
-    return -product(X, product(dA, X))
-
-
-inverse_by_cofactors_p.defvjp(_inverse_by_cofactors_fwd, _inverse_by_cofactors_bwd)
-inverse_by_cofactors_p.defjvp(
-    _inverse_by_cofactors_jvp, source="Giles (2008), Collected matrix derivative results, section 2.2.3"
 )
 
 
