@@ -175,7 +175,7 @@ det_p.defjvp(_det_jvp, source="Giles (2008), Collected matrix derivative results
 def _det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     LU, pivots = lapack.lu_factor(A)
     delta = _det_of_factors(LU, pivots)
-    # here, too, adj(A)^H
+    # adj(A)^H until the end, as the gradient holds it
     by_inverse = jnp.conj(delta)[..., None, None] * _adjoint_of_inverse(LU, pivots)
     good = _inverse_serves(A, delta, by_inverse, power=1, adjoint=True)
 

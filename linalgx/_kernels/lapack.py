@@ -54,7 +54,7 @@ def _call(
 ) -> Sequence[jax.Array]:
     """What LAPACK's routine leaves in the place of the last operand, and its other ``outputs``.
 
-    Those operands (and the result in their place) lie ``by_columns`` in memory whose numbers are given.
+    The operands with the numbers ``by_columns``, and the result in the place of one, lie in memory column by column.
     """
     last = len(operands) - 1
     in_place = jax.ShapeDtypeStruct(operands[last].shape, operands[last].dtype)
