@@ -162,7 +162,7 @@ _lu_factor = _on_one_cpu("getrf", lambda A: lax_linalg.lu(A)[:2], _getrf)
 
 
 def lu_factor(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """L and U in one matrix, which lies column by column, and the row interchanges, by partial pivoting."""
+    """L and U in one matrix, lying column by column, and the row interchanges counted from 0, by partial pivoting."""
     LU, pivots = _lu_factor(A)
     return LU, pivots
 
