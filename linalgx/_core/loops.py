@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend import core
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, partial_eval
 
 materialise_p = Primitive("materialise")
 materialise_p.def_impl(lambda x: x)
@@ -39,60 +42,86 @@ mlir.register_lowering(materialise_p, mlir.lower_fun(lambda x: x, multiple_resul
 mlir.register_lowering(materialise_p, mlir.lower_fun(_conditional, multiple_results=False), platform="cpu")
 
 
-LONG_BYTES = 2**19
-"""The size of the matrices that :func:`long_part` takes together."""
-
-SHORT = 512
-"""The members of a batch whose loops are so short that an uneven length costs little."""
+PART = 128
+"""The members of a batch that are worked on together: with what is made of them they stay in the nearest caches."""
 
 EVEN = 16
-"""What divides the size of a part: where the cores do not divide the length of a loop, XLA masks loads and stores."""
+"""What divides the size of a part: a number of vectors of the processor, of every dtype."""
 
 
 many_threads = jax.make_user_context(default_value=False)
 """Context manager: whether a program is for a platform that has a thread for each member of a batch, as a GPU has."""
 
+undivided = jax.make_user_context(default_value=False)
+"""Context manager: whether a program is to leave batches whole, as XLA shares them out among devices."""
 
-def in_parts(function: Callable[..., Any], size: int, A: jax.Array, *others: jax.Array) -> Any:
-    """``function(A, *others)``, computed for about ``size`` members of the batch at a time.
 
-    What the function materialises then stays in the cache, and its memory does not grow with the batch. Parts have one
-    size, a multiple of EVEN (so that a batch which is none is parted, too, unless it is short); the last one overlaps
-    the one before if that does not divide the batch: slices that reach over the end are moved back. The first result
-    that is like A is written over it. A symbolic batch (of an exported program), and any on many threads, is computed
-    at once.
+def in_parts(function: Callable[..., Any], *args: jax.Array) -> Any:
+    """``function(*args)``, computed for about PART members of the batch at a time, by one kernel.
+
+    What the function materialises then stays in the cache, and its memory does not grow with the batch. A symbolic
+    batch (of an exported program), any on many threads, and any on several devices is computed at once.
     """
-    batch = A.shape[-1]
-    if many_threads.value or not isinstance(batch, int) or (batch <= size and (batch % EVEN == 0 or batch <= SHORT)):
-        return function(A, *others)
-    size = -(-batch // (max(2, -(-batch // size)) * EVEN)) * EVEN
-    number = -(-batch // size)
+    batch = args[0].shape[-1]
+    if many_threads.value or undivided.value or not isinstance(batch, int):
+        return function(*args)
+    number = -(-batch // PART)
+    size = batch if number <= 1 else -(-batch // (number * EVEN)) * EVEN
+    program, shapes = jax.make_jaxpr(function, return_shape=True)(*(x[..., :size] for x in args))
+    # a kernel with an argument that it does not use makes XLA's compiler end the process
+    needed, used = partial_eval.dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))
+    if not any(used):
+        return function(*args)
+    step = core.jaxpr_as_fun(core.ClosedJaxpr(needed, program.consts))
+    kernel = step if number <= 1 else functools.partial(_part_by_part, step, number, size)
+    return jax.tree.unflatten(jax.tree.structure(shapes), _in_one_kernel(kernel)(*itertools.compress(args, used)))
+
+
+def _part_by_part(
+    function: Callable[..., list[jax.Array]], number: int, size: int, A: jax.Array, *others: jax.Array
+) -> list[jax.Array]:
+    """``function(A, *others)`` in a loop over a number of parts of one size.
+
+    The last one overlaps the one before if that does not divide the batch: slices that reach over the end are moved
+    back. The first result that is like A is written over it.
+    """
 
     def part(x: jax.Array, i: jax.Array) -> jax.Array:
         return lax.dynamic_slice_in_dim(x, i * size, size, -1)
 
     # the last part, of which the one before may write over some
     end = materialise(part(A, jnp.int32(number - 1)))
-    shapes, structure = jax.tree.flatten(jax.eval_shape(function, end, *(x[..., :size] for x in others)))
+    shapes = jax.eval_shape(function, end, *(x[..., :size] for x in others))
     place = next((k for k, s in enumerate(shapes) if (s.shape, s.dtype) == (end.shape, end.dtype)), None)
 
     def step(i: jax.Array, outs: list[jax.Array]) -> list[jax.Array]:
         source = A if place is None else outs[place]
         first = lax.cond(i == number - 1, lambda source: end, lambda source: part(source, i), source)
-        results = jax.tree.leaves(function(first, *(materialise(part(x, i)) for x in others)))
+        results = function(first, *(materialise(part(x, i)) for x in others))
         return [
             lax.dynamic_update_slice_in_dim(out, materialise(result), i * size, -1)
             for out, result in zip(outs, results, strict=True)
         ]
 
-    outs = [varying_alike([A, jnp.zeros((*s.shape[:-1], batch), s.dtype)])[1] for s in shapes]
+    outs = [varying_alike([A, jnp.zeros((*s.shape[:-1], A.shape[-1]), s.dtype)])[1] for s in shapes]
     outs = [A if k == place else out for k, out in enumerate(outs)]
-    return jax.tree.unflatten(structure, lax.fori_loop(jnp.int32(0), jnp.int32(number), step, outs))
+    return list(lax.fori_loop(jnp.int32(0), jnp.int32(number), step, outs))
 
 
-def long_part(A: jax.Array) -> int:
-    """A size for :func:`in_parts`: loops long enough for all cores to share, over what their caches can hold."""
-    return LONG_BYTES // (math.prod(A.shape[:-1]) * A.dtype.itemsize)
+def _in_one_kernel(function: Callable[..., list[jax.Array]]) -> Callable[..., list[jax.Array]]:
+    """The function, which XLA's compiler for the CPU makes one kernel of, for one core.
+
+    Else each loop of a program is a kernel of its own, and starting it takes as long as the work on a part. XLA does so
+    by itself with small loops (``xla_cpu_small_call``); a compiler that does not know the attributes of the call leaves
+    the function as it is.
+    """
+
+    def run(*args: jax.Array) -> list[jax.Array]:
+        first, *others = jax.jit(function)(*args)
+        # this marks what gives the first result: the call
+        return [set_xla_metadata(first, inlineable="false", xla_cpu_small_call="true"), *others]
+
+    return run
 
 
 def varying_alike(args: Any) -> Any:

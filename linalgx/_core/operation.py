@@ -45,8 +45,8 @@ from linalgx._core.linear_map import (
     merge_into_last,
     split_last,
 )
-from linalgx._core.loops import many_threads, varying_alike
-from linalgx._core.primitive import new_primitive
+from linalgx._core.loops import many_threads, undivided, varying_alike
+from linalgx._core.primitive import is_shared_out, new_primitive
 
 
 class Rules(NamedTuple):
@@ -176,7 +176,7 @@ class Operation:
         kernel = self._selected(platform, ctx.avals_in[0], params["batch_last"])
         lower = mlir.lower_fun(kernel or self._run, multiple_results=True)
         calls_lapack = kernel is None and platform == "cpu"
-        with many_threads(platform != "cpu"):
+        with many_threads(platform != "cpu"), undivided(is_shared_out(ctx)):
             return (in_turn(lower) if calls_lapack else lower)(ctx, *args, **params)
 
     def _selected(self, platform: str | None, first: Any, batch_last: bool) -> Callable[..., list[jax.Array]] | None:

@@ -39,3 +39,10 @@ def _program(primitive: Primitive, params: tuple[tuple[str, Hashable], ...]) -> 
 def is_for_one_device(ctx: mlir.LoweringRuleContext) -> bool:
     """Whether the program that is being lowered runs on one device."""
     return getattr(ctx.module_context.axis_context, "num_devices", None) == 1
+
+
+def is_shared_out(ctx: mlir.LoweringRuleContext) -> bool:
+    """Whether XLA shares the program that is being lowered out among devices; inside shard_map the user has done so."""
+    context = ctx.module_context.axis_context
+    axes = getattr(getattr(context, "mesh", None), "axis_names", None)
+    return not is_for_one_device(ctx) and (axes is None or context.manual_axes != frozenset(axes))

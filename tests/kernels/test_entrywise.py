@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 import linalgx
 from benchmarks import crossovers
 from linalgx._core.entrywise import LONG, MANY, entrywise
-from linalgx._core.loops import in_parts, many_threads, materialise
+from linalgx._core.loops import many_threads, materialise
 from linalgx._core.operation import house_numerics
 from linalgx._kernels import select
 from linalgx._kernels.select import prefer
@@ -144,13 +144,6 @@ def test_explicit_meshes_have_no_kernels(name, platform):
         args = [jax.device_put(x, NamedSharding(mesh, P("b"))) for x in members]
         lowered = jax.jit(jax.vmap(lambda *args: call.function(*args))).trace(*args)
         lowered.lower(lowering_platforms=(platform,))
-
-
-def test_parts_are_for_few_threads():
-    x = jnp.ones((2, 4096))
-    assert "while" in str(jax.make_jaxpr(lambda x: in_parts(jnp.negative, 512, x))(x))
-    with many_threads(True):
-        assert "while" not in str(jax.make_jaxpr(lambda x: in_parts(jnp.negative, 512, x))(x))
 
 
 # --- the steps of a program

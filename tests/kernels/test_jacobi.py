@@ -8,8 +8,8 @@ import mpmath
 import numpy as np
 import pytest
 
+from linalgx._core import loops
 from linalgx._core.matrix import FIRST_PRIMES, normalise_phases
-from linalgx._kernels.batch_minor import jacobi
 from linalgx._kernels.batch_minor.eigh import eigh, eigvalsh
 from linalgx._kernels.batch_minor.svd import svd, svdvals
 from linalgx.decompositions.eigh import _eigh
@@ -182,11 +182,11 @@ def test_failure_stays_in_its_matrix(n, kernel, dtype, rng):
 
 
 @pytest.mark.parametrize("size", [0, 1, 300])
-def test_a_batch_in_chunks(size, rng, monkeypatch):
-    """Rotations of a chunk go on until all its members have converged: results may differ by rounding."""
+def test_a_batch_in_parts(size, rng, monkeypatch):
+    """Rotations of a part go on until all its members have converged: results may differ by rounding."""
     a = general(rng, "float64", size, 4, 3)
     whole = run(svd, a, full_matrices=True)
-    monkeypatch.setattr(jacobi, "chunk_size", lambda *_: 128)
+    monkeypatch.setattr(loops, "PART", 48)
     for x, y in zip(run(svd, a, full_matrices=True), whole, strict=True):
         np.testing.assert_allclose(x, y, atol=1e-13)
 

@@ -24,14 +24,14 @@ def eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Ascending eigenvalues, and the eigenvectors, of the Hermitian part of A; NaN where A is not finite."""
     if A.shape[0] <= 2:
         return _small(A)
-    return in_parts(_decompose, jacobi.chunk_size(A.shape[0], A.shape[0], A.dtype), A)
+    return in_parts(_decompose, A)
 
 
 def eigvalsh(A: jax.Array) -> jax.Array:
     """Ascending eigenvalues of the Hermitian part of A; NaN where A is not finite."""
     if A.shape[0] <= 2:
         return _small(A)[0]
-    return in_parts(_values, jacobi.chunk_size(A.shape[0], A.shape[0], A.dtype), A)
+    return in_parts(_values, A)
 
 
 def _values(A: jax.Array) -> jax.Array:

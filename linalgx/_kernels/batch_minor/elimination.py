@@ -2,11 +2,6 @@
 
 Pivots are those of LAPACK: the first of the largest, complex numbers compared by |Re| + |Im|.
 
-Where the longer side is 3 or 4, LU factors, determinants and inverses are computed entry by entry: each entry is a
-vector by itself, of an elimination only the choices of the pivots are written down, and XLA makes a few long loops of
-the rest, which all cores share. Larger matrices are eliminated array by array, in parts that fit in the cache of one
-core.
-
 Sources: Golub & Van Loan, Matrix Computations, section 3.4; Higham, Accuracy and Stability of Numerical Algorithms,
 section 14.3 (the inverse: method B, LAPACK's).
 """
@@ -14,7 +9,6 @@ section 14.3 (the inverse: method B, LAPACK's).
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,15 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from linalgx._core.loops import in_parts, long_part, materialise
+from linalgx._core.loops import in_parts, materialise
 from linalgx._kernels.batch_minor.triangular import solve_triangular
 from linalgx._kernels.interchanges import order_of_rows
-
-FEW = 4
-"""The longer side up to which the entries of a matrix are vectors by themselves."""
-
-PART = 256
-"""The larger matrices that are eliminated together."""
 
 
 def lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
@@ -39,9 +27,6 @@ def lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
 
 
 def _lu_factor(A: jax.Array, *, pivot: bool) -> tuple[jax.Array, jax.Array]:
-    if _is_entrywise(A):
-        F, pivots = _factor(A, pivot)
-        return jnp.stack([jnp.stack(row) for row in F]), jnp.stack(pivots)
     keep = _keep(A)
     rows, pivots = [], []
     remaining = A
@@ -60,6 +45,12 @@ def lu_solve(LU: jax.Array, pivots: jax.Array, B: jax.Array, *, left: bool, adjo
     if not left:
         # X op(A) = B is op(A)^H X^H = B^H
         return _adjoint(lu_solve(LU, pivots, _adjoint(B), left=True, adjoint=not adjoint))
+    solve = functools.partial(_lu_solve, adjoint=adjoint)
+    # one column is a few loops, which all cores share
+    return solve(LU, pivots, B) if B.shape[1] == 1 else _in_parts(solve, LU, pivots, B)
+
+
+def _lu_solve(LU: jax.Array, pivots: jax.Array, B: jax.Array, *, adjoint: bool) -> jax.Array:
     keep = _keep(LU)
     if adjoint:
         Y = solve_triangular(LU, B, lower=False, adjoint=True)
@@ -106,9 +97,6 @@ def _pivots(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The pivots, and whether the permutation is odd."""
 
     def pivots(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if _is_entrywise(A):
-            F, interchanges = _factor(A, pivot=True)
-            return jnp.stack(_diagonal(F)), _is_odd(interchanges)
         rows, odd = _eliminate(A)
         return jnp.stack([row[0] for row in rows]), odd
 
@@ -119,62 +107,11 @@ def _invert(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The inverse, NaN if a pivot is zero; the pivots; and whether the permutation is odd."""
 
     def invert(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        if _is_entrywise(A):
-            F, interchanges = _factor(A, pivot=True)
-            pivots, odd, X = _diagonal(F), _is_odd(interchanges), _inverse(F, interchanges)
-        else:
-            rows, odd = _eliminate(_with_identity(A))
-            pivots, X = [row[0] for row in rows], _substitute_back(rows)
-        return jnp.where(_any_zero(pivots), jnp.nan, X), jnp.stack(pivots), odd
+        rows, odd = _eliminate(_with_identity(A))
+        pivots = [row[0] for row in rows]
+        return jnp.where(_any_zero(pivots), jnp.nan, _substitute_back(rows)), jnp.stack(pivots), odd
 
     return _in_parts(invert, A)
-
-
-# --- entry by entry
-
-
-def _factor(A: jax.Array, pivot: bool) -> tuple[list[list[jax.Array]], list[jax.Array]]:
-    """The entries of L and U in one matrix, and the row interchanges counted from 0."""
-    (m, n, _), F, interchanges = A.shape, [list(row) for row in A], []
-    for j in range(min(m, n)):
-        choice = materialise(_largest([row[j] for row in F[j:]])) if pivot else jnp.zeros(A.shape[-1:], jnp.int32)
-        first, top = F[j], [_chosen(choice, entries) for entries in zip(*F[j:], strict=True)]
-        F[j] = top
-        for i in range(j + 1, m):
-            row = [jnp.where(choice == i - j, x, y) for x, y in zip(first, F[i], strict=True)]
-            row[j] = _multipliers(row[j], top[j], pivot)
-            F[i] = row[: j + 1] + [row[k] - row[j] * top[k] for k in range(j + 1, n)]
-        interchanges.append(choice + j)
-    return F, interchanges
-
-
-def _inverse(F: list[list[jax.Array]], interchanges: list[jax.Array]) -> jax.Array:
-    """X with X P L = U^-1."""
-    n = len(F)
-    V = [[jnp.zeros_like(F[0][0])] * n for _ in range(n)]  # U^-1
-    columns: dict[int, jax.Array] = {}
-    for j in range(n):
-        V[j][j] = 1 / F[j][j]
-        for i in reversed(range(j)):
-            V[i][j] = -V[i][i] * functools.reduce(operator.add, (F[i][k] * V[k][j] for k in range(i + 1, j + 1)))
-    for j in reversed(range(n)):
-        column = jnp.stack([row[j] for row in V])
-        for k, known in columns.items():
-            column = column - known * F[k][j]
-        columns[j] = materialise(column)
-    transpose = jnp.stack([columns[j] for j in range(n)])
-    return jnp.swapaxes(_interchange(jnp.stack(interchanges), transpose, back=True), 0, 1)
-
-
-def _diagonal(F: list[list[jax.Array]]) -> list[jax.Array]:
-    return [row[i] for i, row in enumerate(F)]
-
-
-def _is_odd(interchanges: list[jax.Array]) -> jax.Array:
-    return functools.reduce(operator.xor, (other != i for i, other in enumerate(interchanges)))
-
-
-# --- array by array
 
 
 def _eliminate(A: jax.Array) -> tuple[list[jax.Array], jax.Array]:
@@ -323,15 +260,9 @@ def _adjoint(X: jax.Array) -> jax.Array:
     return jnp.conj(jnp.swapaxes(X, 0, 1))
 
 
-def _in_parts(function: Callable[[jax.Array], Any], A: jax.Array) -> Any:
+def _in_parts(function: Callable[..., Any], A: jax.Array, *others: jax.Array) -> Any:
     """The function of a large batch in parts; of 1 x 1 and 2 x 2 matrices it is a few loops, and needs none."""
-    if max(A.shape[:2]) <= 2:
-        return function(A)
-    return in_parts(function, long_part(A) if _is_entrywise(A) else PART, A)
-
-
-def _is_entrywise(A: jax.Array) -> bool:
-    return 2 < max(A.shape[:2]) <= FEW
+    return function(A, *others) if max(A.shape[:2]) <= 2 else in_parts(function, A, *others)
 
 
 def _keep(A: jax.Array) -> Callable[[jax.Array], jax.Array]:

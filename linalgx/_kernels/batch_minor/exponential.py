@@ -14,8 +14,7 @@ from linalgx._kernels.batch_minor.products import multiply
 
 def matrix_exp(A: jax.Array, *directions: jax.Array) -> jax.Array:
     """The Fréchet derivative of exp at A in the given directions; exp(A) without a direction."""
-    size = 1024 if A.shape[0] < 4 else 256
-    return in_parts(functools.partial(exponential.matrix_exp, _LAYOUT), size, A, *directions)
+    return in_parts(functools.partial(exponential.matrix_exp, _LAYOUT), A, *directions)
 
 
 def _largest(x: jax.Array) -> jax.Array:

@@ -2,8 +2,7 @@
 
 A round rotates disjoint pairs of neighbouring columns, the pairs (0, 1), (2, 3), ... or the pairs (1, 2), (3, 4), ...
 in turn, and exchanges the two of each pair: in any n rounds every column meets every other one (Brent & Luk's odd-even
-ordering). The batch is cut into chunks that stay in cache while they are worked on; the rotations of a chunk end when
-all its members have converged.
+ordering). The batch is worked on in parts; the rotations of a part end when all its members have converged.
 
 Sources: Golub & Van Loan, Matrix Computations, sections 8.5 and 8.6; Brent & Luk (1985), "The solution of
 singular-value and symmetric eigenvalue problems on multiprocessor arrays", SIAM J. Sci. Stat. Comput. 6; de Rijk
@@ -26,9 +25,6 @@ from linalgx._core.loops import materialise, varying_alike
 
 MOST_ROUNDS = 240
 """Where the rotations end at the latest; 20 to 60 are usual."""
-
-CACHED_BYTES = 2**16
-"""The size of a chunk that, with what is made of it, stays in the cache of a core."""
 
 
 def orthogonalise(W: jax.Array, rows: int) -> jax.Array:
@@ -94,12 +90,6 @@ def _rotations(W: jax.Array, rows: int, first: int, last: int) -> tuple[jax.Arra
     sign = jnp.where(orthogonal, 0, jnp.where(delta < 0, -jnp.full_like(w, 2), 2))
     large = ~orthogonal & ((modulus2 > 0.1 * eps * bound) | (v2 > 0.1 * eps * w * w))
     return (w / length).astype(dtype), sign.astype(dtype) * gamma_conj / length.astype(dtype), large
-
-
-def chunk_size(columns: int, rows: int, dtype: Any) -> int:
-    """How many matrices of these columns and rows make a chunk."""
-    size = CACHED_BYTES // (columns * rows * jnp.dtype(dtype).itemsize)
-    return min(max(size, 128), 2048)
 
 
 def descending(values: jax.Array) -> jax.Array:

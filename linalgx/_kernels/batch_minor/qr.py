@@ -42,7 +42,7 @@ def householder_qr(A: jax.Array, *, full: bool) -> tuple[jax.Array, jax.Array, j
 
 
 def _in_parts(decompose: Callable[[jax.Array], list[jax.Array]], A: jax.Array) -> list[jax.Array]:
-    return decompose(A) if _is_tiny(*A.shape[:2]) else in_parts(decompose, 512, A)
+    return decompose(A) if _is_tiny(*A.shape[:2]) else in_parts(decompose, A)
 
 
 def _reduce(A: jax.Array) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:

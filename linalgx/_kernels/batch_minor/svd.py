@@ -26,14 +26,14 @@ def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax
         return _decompose(A, full=full_matrices, wide=wide)
 
     A = _adjoint(A) if wide else A
-    U, S, V = in_parts(decompose, jacobi.chunk_size(A.shape[1], sum(A.shape[:2]), A.dtype), A)
+    U, S, V = in_parts(decompose, A)
     return (V, S, _adjoint(U)) if wide else (U, S, _adjoint(V))
 
 
 def svdvals(A: jax.Array) -> jax.Array:
     """The singular values in descending order; NaN for a matrix that is not finite."""
     A = _adjoint(A) if A.shape[0] < A.shape[1] else A
-    return in_parts(_values, jacobi.chunk_size(A.shape[1], A.shape[0], A.dtype), A)
+    return in_parts(_values, A)
 
 
 def _values(A: jax.Array) -> jax.Array:

@@ -1,0 +1,74 @@
+"""Batches in parts: one kernel does the work of one part after the other, unless a program leaves batches whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import linalgx
+from linalgx._core.loops import PART, in_parts, many_threads, undivided
+from linalgx._kernels.select import prefer
+from tests.operations.inputs import general
+
+
+@pytest.mark.parametrize("batch", [1, 17, PART, PART + 1, 3 * PART - 1, 4099])
+def test_parts_give_what_the_whole_does(batch, rng):
+    """Results like the first argument, which is overwritten, and others."""
+
+    def function(A, B):
+        return A[::-1] * B[:1], jnp.sum(A, 0), A + B, B[0] > 0
+
+    A, B = (jnp.asarray(general(rng, "float64", 2, 3, batch)) for _ in range(2))
+    for result, right in zip(jax.jit(lambda A, B: in_parts(function, A, B))(A, B), function(A, B), strict=True):
+        np.testing.assert_array_equal(result, right)
+
+
+@pytest.mark.parametrize("batch", [PART // 2, 3 * PART])
+def test_an_argument_that_is_not_used(batch):
+    """XLA's compiler ends the process if a kernel has one."""
+    A, B = jnp.ones((2, batch)), jnp.zeros((3, batch))
+    result, constant = jax.jit(lambda A, B: in_parts(lambda A, B: (A + 1, jnp.ones(A.shape[-1])), A, B))(A, B)
+    np.testing.assert_array_equal(result, A + 1)
+    np.testing.assert_array_equal(constant, np.ones(batch))
+    constant = jax.jit(lambda A: in_parts(lambda A: jnp.ones(A.shape[-1]), A))(A)
+    np.testing.assert_array_equal(constant, np.ones(batch))
+
+
+@pytest.mark.parametrize("name", ["inv", "eigh", "qr", "matrix_exp"])
+def test_a_kernel_is_one(name):
+    with prefer("batch_minor"):
+        program = jax.jit(jax.vmap(getattr(linalgx, name))).lower(jnp.ones((3 * PART, 4, 4))).compile().as_text()
+    entry = program[program.index("\nENTRY") :]
+    (call,) = [line for line in entry.splitlines() if " call(" in line]
+    assert 'frontend_attributes={inlineable="false",xla_cpu_small_call="true"}' in call
+    assert " while(" not in entry
+
+
+def test_parts_are_for_few_threads():
+    x = jnp.ones((2, 4096))
+
+    def program() -> str:
+        return str(jax.make_jaxpr(lambda x: in_parts(jnp.negative, x))(x))
+
+    assert "while" in program()
+    with many_threads(True):
+        assert "while" not in program()
+    with undivided(True):
+        assert "while" not in program()
+
+
+@pytest.mark.parametrize("name", ["inv", "eigh", "qr", "matrix_exp", "solve"])
+def test_a_batch_that_is_shared_out_is_not_gathered(name, rng):
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))
+    x = general(rng, "float64", 4 * PART, 3, 3)
+    function = {"solve": lambda A: linalgx.solve(A, A @ A)}.get(name, getattr(linalgx, name))
+    A = jax.device_put(jnp.asarray(x), NamedSharding(mesh, P("b")))
+    with prefer("batch_minor"):
+        compiled = jax.jit(jax.vmap(function)).lower(A).compile()
+        right = jax.jit(jax.vmap(function))(jnp.asarray(x))
+    assert "all-gather" not in compiled.as_text()
+    for result, expected in zip(jax.tree.leaves(compiled(A)), jax.tree.leaves(right), strict=True):
+        assert result.sharding.spec == P("b")
+        np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-9)
