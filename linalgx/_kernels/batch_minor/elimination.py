@@ -267,4 +267,4 @@ def _in_parts(function: Callable[..., Any], A: jax.Array, *others: jax.Array) ->
 
 def _keep(A: jax.Array) -> Callable[[jax.Array], jax.Array]:
     """What is one loop by itself is not cut; of a longer one, what it computes anew would cost more than memory."""
-    return materialise if A.shape[0] > 3 else lambda x: x
+    return materialise if A.shape[0] > 2 else lambda x: x
