@@ -46,6 +46,18 @@ def test_a_kernel_is_one(name):
     assert " while(" not in entry
 
 
+@pytest.mark.parametrize("name", ["svdvals", "inv", "matrix_exp"])
+@pytest.mark.parametrize("shape", [(3, 1, 1), (10, 3, 3)])
+def test_a_kernel_inside_a_small_loop(name, shape, rng):
+    """XLA makes one kernel of such a loop, too: one inside the other."""
+    A = jnp.asarray(general(rng, "float32", *shape) / 4)
+    function = jax.vmap(lambda A: A / (1 + jnp.sum(getattr(linalgx, name)(A) ** 2)))
+    with prefer("batch_minor"):
+        result = jax.jit(lambda A: jax.lax.fori_loop(0, 3, lambda _, A: function(A), A))(A)
+        right = function(function(function(A)))
+    np.testing.assert_allclose(result, right, rtol=1e-4, atol=1e-6)
+
+
 def test_parts_are_for_few_threads():
     x = jnp.ones((2, 4096))
 
