@@ -44,5 +44,5 @@ def is_for_one_device(ctx: mlir.LoweringRuleContext) -> bool:
 def is_shared_out(ctx: mlir.LoweringRuleContext) -> bool:
     """Whether XLA shares the program that is being lowered out among devices; inside shard_map the user has done so."""
     context = ctx.module_context.axis_context
-    axes = getattr(getattr(context, "mesh", None), "axis_names", None)
-    return not is_for_one_device(ctx) and (axes is None or context.manual_axes != frozenset(axes))
+    axes, manual = getattr(getattr(context, "mesh", None), "axis_names", None), getattr(context, "manual_axes", ())
+    return not is_for_one_device(ctx) and (axes is None or set(manual) != set(axes))
