@@ -40,7 +40,7 @@ PIPELINES = {"log density": (_log_density, "mv"), "Kalman step": (_kalman, "mm")
 BOUNDS = [
     ("log density", 3, (23, 30), (57, 62)),
     ("log density", 6, (59, 140), (105, 239)),
-    ("Kalman step", 3, (50, 38), (77, 80)),
+    ("Kalman step", 3, (39, 38), (60, 80)),
     ("Kalman step", 6, (126, 87), (185, 261)),
 ]
 
