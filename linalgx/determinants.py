@@ -426,13 +426,13 @@ def _slogdet_and_inverse_bwd(residuals, cotangents):
     if sign_bar is not None or logabsdet_bar is not None:
         terms.append(_weight(sign, sign_bar, logabsdet_bar)[..., None, None] * H(X))
     if X_bar is not None:
-        terms.append(-H(X) @ (X_bar @ H(X)))
+        terms.append(-(H(X) @ (X_bar @ H(X))))
     return (sum(terms[1:], terms[0]),)
 
 
 def _slogdet_and_inverse_jvp(residuals, dA):
     sign, X = residuals
-    return *_change_of_slogdet(sign, X, dA), -X @ (dA @ X)
+    return *_change_of_slogdet(sign, X, dA), -(X @ (dA @ X))
 
 
 slogdet_and_inverse_p.defvjp(_slogdet_and_inverse_fwd, _slogdet_and_inverse_bwd)

@@ -316,7 +316,7 @@ def _solve_bwd(residuals, X_bar, *, left, adjoint):
     A, LU, pivots, X = residuals
     B_bar = solve_p(A, LU, pivots, after(X, X_bar), left=left, adjoint=not adjoint)
     S, R = factors_of_gradient(X, B_bar, left, adjoint)
-    return -S @ H(R), None, None, B_bar
+    return -(S @ H(R)), None, None, B_bar
 
 
 def _solve_jvp(residuals, dA, _dLU, _dpivots, dB, *, left, adjoint):
@@ -357,12 +357,12 @@ def _inv_fwd(A):
 
 def _inv_bwd(residuals, cotangents):
     (X,) = residuals
-    return (-H(X) @ (cotangents[0] @ H(X)),)
+    return (-(H(X) @ (cotangents[0] @ H(X))),)
 
 
 def _inv_jvp(residuals, dA):
     (X,) = residuals
-    return -X @ (dA @ X), None
+    return -(X @ (dA @ X)), None
 
 
 inv_p.defvjp(_inv_fwd, _inv_bwd)

@@ -93,7 +93,7 @@ def _bwd(residuals, X_bar, *, lower, left, unit_diagonal, adjoint):
     B_bar = solve_triangular_p(
         A, after(X, X_bar), lower=lower, left=left, unit_diagonal=unit_diagonal, adjoint=not adjoint
     )
-    A_bar = -B_bar @ H(X) if left else -H(X) @ B_bar
+    A_bar = -(B_bar @ H(X) if left else H(X) @ B_bar)
     return _triangle(H(A_bar) if adjoint else A_bar, lower, unit_diagonal), B_bar
 
 

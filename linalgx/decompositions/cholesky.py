@@ -330,7 +330,7 @@ def _cholesky_inverse_fwd(L):
 
 def _cholesky_inverse_bwd(residuals, X_bar):
     L, X = residuals
-    return (jnp.tril(-X @ ((X_bar + H(X_bar)) @ (X @ jnp.tril(L)))),)
+    return (-jnp.tril(X @ ((X_bar + H(X_bar)) @ (X @ jnp.tril(L)))),)
 
 
 def _cholesky_inverse_jvp(residuals, dL):

@@ -148,7 +148,7 @@ def _compact_jvp(V: jax.Array, S: jax.Array, T: jax.Array, dV: jax.Array | None,
         terms.append((identity(S) - T @ S) @ (dtau[..., :, None] * (identity(S) - S @ T)))
     if dV is not None:
         M = H(V) @ dV
-        terms.append(-T @ strictly_upper(M + H(M)) @ T)
+        terms.append(-(T @ strictly_upper(M + H(M)) @ T))
     return sum(terms[1:], terms[0])
 
 
@@ -190,8 +190,8 @@ def _householder_product_jvp(residuals, da, dtau):
     dV = None if da is None else strictly_lower(da[..., :, :k])
     inner = _compact_jvp(V, S, T, dV, dtau) @ H(Vn)
     if dV is None:
-        return -V @ inner
-    return -dV @ (T @ H(Vn)) - V @ (inner + T @ H(dV[..., :n, :]))
+        return -(V @ inner)
+    return -(dV @ (T @ H(Vn))) - V @ (inner + T @ H(dV[..., :n, :]))
 
 
 def _householder_product_bwd(residuals, Q_bar):
@@ -200,8 +200,8 @@ def _householder_product_bwd(residuals, Q_bar):
     V = reflectors(a, k)
     Vn = V[..., :n, :]
     Y = H(Q_bar) @ V
-    V_bar, tau_bar = _compact_bwd(V, S, T, -H(Y) @ Vn)
-    V_bar = (V_bar - Q_bar @ (Vn @ H(T))).at[..., :n, :].add(-Y @ T)
+    V_bar, tau_bar = _compact_bwd(V, S, T, -(H(Y) @ Vn))
+    V_bar = (V_bar - Q_bar @ (Vn @ H(T))).at[..., :n, :].add(-(Y @ T))
     return _fill(V_bar, n), tau_bar
 
 
@@ -241,7 +241,7 @@ def _ormqr_jvp(residuals, da, dtau, dC, *, left, adjoint):
     moved = [H(x) @ y for x, y in ((dV, C), (V, dC)) if x is not None and y is not None]
     if moved:
         inner = inner + T_used @ sum(moved[1:], moved[0])
-    dX = -V @ inner
+    dX = -(V @ inner)
     if dV is not None:
         dX = dX - dV @ (T_used @ Y)
     return dX if dC is None else dC + dX
@@ -256,7 +256,7 @@ def _ormqr_bwd(residuals, X_bar, *, left, adjoint):
     T_used = H(T) if adjoint else T
     Y, Z = H(V) @ C, H(V) @ X_bar
     W = H(T_used) @ Z
-    T_bar = -Z @ H(Y)
+    T_bar = -(Z @ H(Y))
     V_bar, tau_bar = _compact_bwd(V, S, T, H(T_bar) if adjoint else T_bar)
     V_bar = V_bar - X_bar @ H(T_used @ Y) - C @ H(W)
     return _fill(V_bar, a.shape[-1]), tau_bar, X_bar - V @ W

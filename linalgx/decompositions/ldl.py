@@ -285,7 +285,7 @@ def _ldl_solve_bwd(residuals, X_bar, *, hermitian):
     x, y = _take_rows(X, f.permutation), _take_rows(B_bar, f.permutation)
     z, w = _star(f.L, hermitian) @ x, H(f.L) @ y
     L_bar = -(y @ H(f.D.times(z)) + _star(H(x), hermitian) @ _star(f.D.adjoint().times(w), hermitian))
-    D_bar = _to_lower(jnp.where(f.blocks | T(f.blocks), -w @ H(z), 0), hermitian)
+    D_bar = _to_lower(jnp.where(f.blocks | T(f.blocks), -(w @ H(z)), 0), hermitian)
     return jnp.where(f.below, f.packed(L_bar), D_bar), None, B_bar
 
 

@@ -176,10 +176,10 @@ def _qr_bwd(residuals, cotangents):
     Q, R = residuals
     Q_bar, R_bar = cotangents
     if Q.shape[-2] > Q.shape[-1]:
-        U = upper_half(_sum(None if R_bar is None else R_bar @ H(R), None if Q_bar is None else -H(Q) @ Q_bar))
+        U = upper_half(_sum(None if R_bar is None else R_bar @ H(R), None if Q_bar is None else -(H(Q) @ Q_bar)))
         return (_solve_right(R, _sum(Q @ (U + H(U)), Q_bar), adjoint=True),)
     R_bar = None if R_bar is None else _triangle(R, R_bar)
-    N = _sum(None if Q_bar is None else H(Q) @ Q_bar, None if R_bar is None else -R_bar @ H(R))
+    N = _sum(None if Q_bar is None else H(Q) @ Q_bar, None if R_bar is None else -(R_bar @ H(R)))
     C_bar = _solve_right(_regular(R), lower_half(N - H(N)), adjoint=True)
     return (Q @ _sum(_grow(C_bar, *R.shape[-2:]), R_bar),)
 

@@ -232,7 +232,7 @@ def _tall_jvp(U, S, Vh, dA):
         return U @ (Y + Z - P * S_inverse) + dA_V * S_inverse, dS, dVh
     R = M[..., k:, :] * S_inverse
     dU_1 = U @ jnp.concatenate([Y + Z, R], axis=-2)
-    return jnp.concatenate([dU_1, -U[..., :k] @ H(R)], axis=-1), dS, dVh
+    return jnp.concatenate([dU_1, -(U[..., :k] @ H(R))], axis=-1), dS, dVh
 
 
 svd_p.defvjp(_svd_fwd, _svd_bwd)
