@@ -23,7 +23,7 @@ from linalgx._core.arguments import broadcast_batches, inexact_arrays, matrix, p
 from linalgx._core.arguments import tolerance as real_tolerance
 from linalgx._core.batch_minor import SMALL
 from linalgx._core.errors import info_of_spectrum, report
-from linalgx._core.loops import varying_alike
+from linalgx._core.loops import as_it_lies, replaced
 from linalgx._core.matrix import (
     H,
     after,
@@ -235,44 +235,49 @@ def _is_wide(A: jax.Array) -> bool:
 
 
 def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
-    tall = H(A) if _is_wide(A) else A
-    m, n = tall.shape[-2:]
+    m, n = max(A.shape[-2:]), min(A.shape[-2:])
     eps = jnp.finfo(A.dtype).eps
-    # of size 1, so that no square and no product with a right-hand side leaves the range before the solution does
-    unit = power_of_two(jnp.real(_scale(tall)))
-    tall = tall * (1 / unit).astype(A.dtype)
+    unit = power_of_two(jnp.real(_scale(A)))
+
+    def tall() -> jax.Array:
+        # of size 1, so that no square and no product with a right-hand side leaves the range before the solution does
+        A_1 = as_it_lies(A)
+        return (H(A_1) if _is_wide(A) else A_1) * (1 / unit).astype(A.dtype)
 
     def of_full_rank(U: jax.Array, sign: float, W: jax.Array) -> list[jax.Array]:
         f = jnp.broadcast_to(sign / unit[..., 0], (*A.shape[:-2], n))
-        return varying_alike([U, f, W, jnp.sum(f != 0, axis=-1)])
+        return [as_it_lies(U), f, as_it_lies(W), jnp.sum(f != 0, axis=-1)]
 
-    def by_cholesky() -> list[jax.Array]:
-        if for_few:
-            return of_full_rank(tall, -1, W)
-        U = solve_triangular_p(L, tall, lower=True, left=False, unit_diagonal=False, adjoint=True)
+    def by_cholesky(U: jax.Array, f: jax.Array, W: jax.Array, rank: jax.Array) -> list[jax.Array]:
+        U = solve_triangular_p(L, U, lower=True, left=False, unit_diagonal=False, adjoint=True)
         E = H(U) @ U - identity(W)
         return of_full_rank(U, 1, W - E @ (W - E @ W))
 
-    def by_householder() -> list[jax.Array]:
-        reflections, R, tau = lapack.geqrf(tall)
+    def by_householder(*_: jax.Array) -> list[jax.Array]:
+        reflections, R, tau = lapack.geqrf(tall())
         inverse = _inverse(R, lower=False)
         # a product of bounds, with room for the rounding errors of the inverse; false where there is a NaN
         is_certain = jnp.all(m * eps * _norm_bound(R) * _norm_bound(inverse) < 0.25)
-        by_qr = lambda: of_full_rank(lapack.householder_product(reflections, tau), 1, H(inverse))  # noqa: E731
-        return jax.lax.cond(is_certain, by_qr, by_svd)
+        return [~is_certain, *of_full_rank(lapack.householder_product(reflections, tau), 1, H(inverse))]
 
-    def by_svd() -> list[jax.Array]:
-        U, S, Vh = svd_p(tall, full_matrices=False)
+    def by_svd(*_: jax.Array) -> list[jax.Array]:
+        U, S, Vh = svd_p(tall(), full_matrices=False)
         U, f, W, rank = _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape))
-        return [U, f / unit[..., 0], W, rank]
+        return [as_it_lies(U), f / unit[..., 0], as_it_lies(W), rank]
 
+    U = tall()
     # NaN where A^H A is not positive definite
-    L = lapack.cholesky(H(tall) @ tall)
+    L = lapack.cholesky(H(U) @ U)
     W = _inverse(L, lower=True)
-    is_precise = _size_of_error(tall, W) < eps ** (1 / 5) / 2
+    is_precise = _size_of_error(U, W) < eps ** (1 / 5) / 2
     # the bound that costs nothing: the condition is small where E is
     is_certain = m * eps * _frobenius(L) * _frobenius(W) < 0.25
-    return tuple(jax.lax.cond(jnp.all(is_precise & is_certain), by_cholesky, by_householder))
+    serves = jnp.all(is_precise & is_certain)
+    factors = of_full_rank(U, -1, W)
+    if not for_few:
+        factors = replaced(serves, by_cholesky, factors)
+    uncertain, *factors = replaced(~serves, by_householder, [~serves, *factors])
+    return tuple(replaced(uncertain, by_svd, factors))
 
 
 inverse_factors_p = Operation("inverse_factors", _inverse_factors)
@@ -398,9 +403,9 @@ def _pinv_bwd(residuals, F_bar):
     wide = A.shape[-2] < A.shape[-1]
     A, F, F_bar = (H(A), H(F), H(F_bar)) if wide else (A, F, F_bar)
     c = _scale(A)
-    A, F, F_bar = A / c, F * c, F_bar / c
-    M, E, W = F @ H(F), F @ A, F_bar @ H(F)
-    A_bar = H(F) @ (H(W) @ (identity(E) - E) - W) + H(F_bar) @ M - A @ (H(W) @ M)
+    F, F_bar = F * c, F_bar / c
+    M, E, W = F @ H(F), F @ (A / c), F_bar @ H(F)
+    A_bar = H(F) @ (H(W) @ (identity(E) - E) - W) + H(F_bar) @ M - A @ (H(W) @ M / c)
     return H(A_bar / c) if wide else A_bar / c, None, None, None
 
 
@@ -484,7 +489,10 @@ def _pinv_apply_bwd(residuals, X_bar, *, adjoint, for_few):
     F, F_adjoint = _products(A, (U, f, W), adjoint, for_few)
     A = H(A) if adjoint else A
     c = _scale(A)
-    B_bar, T = jnp.split(F_adjoint(jnp.concatenate([X_bar, X], axis=-1)), 2, axis=-1)
+    if for_few:
+        B_bar, T = jnp.split(F_adjoint(jnp.concatenate([X_bar, X], axis=-1)), 2, axis=-1)
+    else:
+        B_bar, T = F_adjoint(X_bar), F_adjoint(X)
     Y, N = F(B_bar * c), X_bar - H(A) @ B_bar
     A_bar = ((B - A @ X) / c) @ H(Y) + T @ H(N) - B_bar @ H(X)
     return H(A_bar) if adjoint else A_bar, None, None, None, B_bar

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 from jax.extend.core import Primitive
@@ -122,6 +123,28 @@ def _in_one_kernel(function: Callable[..., list[jax.Array]]) -> Callable[..., li
         return [set_xla_metadata(first, inlineable="false", xla_cpu_small_call="true"), *others]
 
     return run
+
+
+def replaced(wanted: jax.Array, function: Callable[..., Any], values: Sequence[jax.Array]) -> list[jax.Array]:
+    """``function(*values)`` if ``wanted``, one flag, is true, or else the ``values``.
+
+    Both lie in the same memory; what a conditional gives lies beside its arguments. What else the function reads stays
+    in memory, too: a scaled matrix is better made twice.
+    """
+
+    def replace(state: tuple[jax.Array, ...]) -> Any:
+        flag, *values = state
+        return varying_alike([flag & False, *function(*values)])
+
+    return list(lax.while_loop(lambda state: state[0], replace, varying_alike([wanted, *values]))[1:])
+
+
+def as_it_lies(x: jax.Array) -> jax.Array:
+    """The same array, to be read in a loop, as JAX's arrays lie: row by row.
+
+    XLA would else carry a copy through the loop, in the order in which its first reader takes it.
+    """
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def varying_alike(args: Any) -> Any:

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, square_matrix
 from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
+from linalgx._core.loops import as_it_lies, replaced
 from linalgx._core.matrix import H, T, diagonal, identity, larger_of_pair, largest_entry, reciprocal_gaps
 from linalgx._core.operation import Operation
 from linalgx._core.results import EigResult
@@ -145,17 +146,18 @@ def _eigensystem(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     of a matrix of rank one. Then those of the matrix moved by a rounding error are taken: they are independent with
     probability one, and as exact.
     """
-    A, scale, failed = _prepare(A)
+    prepared, scale, failed = _prepare(A)
     eps = jnp.finfo(A.dtype).eps
-    l, V, W = _with_inverse(A)
-    parallel = ~(_largest_condition(W) <= eps**-0.75)
+    system = _with_inverse(prepared)
+    parallel = ~(_largest_condition(system[2]) <= eps**-0.75)
 
-    def moved():
+    def moved(*system: jax.Array) -> list[jax.Array]:
+        prepared, _, _ = _prepare(as_it_lies(A))
         E = eps * jax.random.normal(jax.random.key(0), A.shape[-2:], eps.dtype)
-        system = _with_inverse(A + E.astype(A.dtype))
-        return tuple(_select(parallel, new, old) for new, old in zip(system, (l, V, W), strict=True))
+        new = _with_inverse(prepared + E.astype(A.dtype))
+        return list(new) if A.ndim == 2 else [_select(parallel, *pair) for pair in zip(new, system, strict=True)]
 
-    l, V, W = jax.lax.cond(jnp.any(parallel), moved, lambda: (l, V, W))
+    l, V, W = replaced(jnp.any(parallel), moved, system)
     useless = failed | ~(_largest_condition(W) <= eps**-0.75)
     return _restore(l, scale, failed), nan_where(failed, V), nan_where(useless, W)
 
