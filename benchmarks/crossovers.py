@@ -1,6 +1,7 @@
 """From which batch on the batch-minor kernels pay; rewrites the table of :mod:`linalgx._kernels.crossovers`.
 
-What is measured is an operation under vmap in the middle of a pipeline: the batch is the last axis before and after it.
+What is measured is an operation under vmap in the middle of a pipeline. Before and after it the batch is the last axis,
+or of matrices that are not small the first: where it lies there.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ import linalgx
 from benchmarks import isolated, report
 from benchmarks.isolated import Beat, Limits, Worker, Workers
 from benchmarks.timing import Effort, compiled, interleaved
+from linalgx._core.batch_minor import LARGEST, SMALL
 from linalgx._core.operation import RULES, SmallKernel
 from linalgx._kernels.select import prefer
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
-LARGEST_N = 8
+ORDERS = (1, 2, 3, 4, 5, 6, 7, 8, 10, LARGEST)
 KERNELS = ("batch_minor", "lapack")
+LINE_LENGTH = 120
 
 
 class Plan(NamedTuple):
@@ -203,13 +206,14 @@ class Case:
         """Of each kernel the seconds a call, the fewest (others on the machine only add), and those to compile."""
         call = OPERATIONS[self.operation]
         members = call.inputs(np.random.default_rng(0), batch, self.n, self.dtype)
-        arrays = [jnp.asarray(np.ascontiguousarray(np.moveaxis(x, 0, -1))) for x in members]
+        axis = -1 if self.n <= SMALL else 0
+        arrays = [jnp.asarray(np.ascontiguousarray(np.moveaxis(x, 0, axis))) for x in members]
         sides, seconds = {}, {}
         for kernel in KERNELS:
             beat(kernel, compiling=True)
             with prefer(kernel):
                 # a function of its own for each: what jax remembers of one that it traced would flatter the second
-                function = jax.vmap(self._function(call), in_axes=-1, out_axes=-1)
+                function = jax.vmap(self._function(call), in_axes=axis, out_axes=axis)
                 sides[kernel], seconds[kernel] = compiled(function, *arrays)
         beat(None)
         timings = interleaved(sides, self.plan.effort, before=beat)
@@ -333,7 +337,8 @@ A platform that is not listed was not measured, and uses LAPACK's or cuSOLVER's 
 
 The rule: from that batch on the kernel is at least {percent} % faster than the other, and what it takes longer to
 compile is paid back within {calls} calls, with the batch on the last axis before and after, as in the middle of a
-vmapped pipeline. The batch is one of {batches};
+vmapped pipeline; above n = {small}, where the batch stays in front, on the first.
+The batch is one of {batches};
 the times are a constant and a slope for each kernel, fitted to those at {measured}.
 
 Measured on:
@@ -354,6 +359,7 @@ def render(tables: Mapping[str, Table], machines: Mapping[str, str]) -> str:
     return HEAD.format(
         percent=round(100 * (GAIN - 1)),
         calls=CALLS,
+        small=SMALL,
         batches=", ".join(map(str, BATCHES)),
         measured=", ".join(f"{' and '.join(map(str, x.batches))} ({platform})" for platform, x in PLANS.items()),
         machines="\n".join(
@@ -369,7 +375,7 @@ def _block(platform: str, table: Table) -> str:
     for operation in _ordered(table, OPERATIONS):
         lines += [f'        "{operation}": {{']
         for dtype in _ordered(table[operation], DTYPES):
-            lines += [f'            "{dtype}": {_entries(table[operation][dtype])},']
+            lines += _line(dtype, table[operation][dtype])
         lines += ["        },"]
     return "\n".join([f'    "{platform}": {{', *lines, "    },"]) if lines else f'    "{platform}": {{}},'
 
@@ -380,8 +386,13 @@ def _ordered(names: Iterable[str], order: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (place.get(name, len(place)), name))
 
 
-def _entries(smallest: Smallest) -> str:
-    return "{" + ", ".join(f"{n}: {smallest[n]}" for n in sorted(smallest)) + "}"
+def _line(dtype: str, smallest: Smallest) -> list[str]:
+    """The entries of one dtype, or, if they are too long for a line, a line each."""
+    entries = [f"{n}: {smallest[n]}" for n in sorted(smallest)]
+    line = f'            "{dtype}": {{{", ".join(entries)}}},'
+    if len(line) <= LINE_LENGTH:
+        return [line]
+    return [f'            "{dtype}": {{', *(f"                {entry}," for entry in entries), "            },"]
 
 
 def platform_name() -> str:
@@ -407,7 +418,7 @@ def machine() -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command line."""
     parser.add_argument("--only", action="append", metavar="NAME", help="operations with this in their name")
-    parser.add_argument("--n", type=int, nargs="+", default=range(1, LARGEST_N + 1), help="orders of the matrices")
+    parser.add_argument("--n", type=int, nargs="+", default=ORDERS, help="orders of the matrices")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--gradients", action="store_true", help="also value_and_grad, for the record: not in the rule")
     parser.add_argument("--dry-run", action="store_true", help="leave the table as it is")

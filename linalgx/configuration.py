@@ -8,7 +8,7 @@ from importlib.metadata import version
 import jax
 import jax.numpy as jnp
 
-from linalgx._core.batch_minor import SMALL
+from linalgx._core.batch_minor import LARGEST
 from linalgx._kernels.crossovers import SMALLEST_BATCH
 from linalgx._kernels.select import smallest_batch
 
@@ -43,7 +43,7 @@ def _kernels() -> list[str]:
     backend, dtype = jax.default_backend(), _default_dtype()
     if backend not in SMALLEST_BATCH:
         return [f"kernels on {backend}: not measured, so that none of the batch-minor kernels is selected"]
-    orders = range(1, SMALL + 1)
+    orders = range(1, LARGEST + 1)
     smallest = {name: [smallest_batch(name, backend, n, dtype) for n in orders] for name in SMALLEST_BATCH[backend]}
     width = max(map(len, smallest))
     return [

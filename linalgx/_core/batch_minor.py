@@ -27,10 +27,13 @@ from linalgx._core.loops import materialise
 SMALL = 8
 """The longest axis of a problem that counts as small: whose batch is kept last."""
 
+LARGEST = 12
+"""The longest axis of what batch-minor kernels take: above SMALL the batch stays in front of them and behind."""
 
-def is_small(shapes: Sequence[Sequence[int]]) -> bool:
-    """Whether a problem with arguments of these shapes counts as small; a symbolic size stands for a large one."""
-    return all(isinstance(size, int) and 1 <= size <= SMALL for shape in shapes for size in shape)
+
+def is_small(shapes: Sequence[Sequence[int]], longest: int = SMALL) -> bool:
+    """Whether no axis of a problem with arguments of these shapes is longer; a symbolic size stands for a large one."""
+    return all(isinstance(size, int) and 1 <= size <= longest for shape in shapes for size in shape)
 
 
 def batch_minor(function: Callable[..., Any], axes: Any = -1) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from linalgx._core.batch_minor import SMALL
+from linalgx._core.batch_minor import LARGEST
 
 
 def T(X: jax.Array) -> jax.Array:
@@ -64,7 +64,7 @@ def strictly_upper(X: jax.Array) -> jax.Array:
 def diagonal(X: jax.Array) -> jax.Array:
     """The main diagonal as a vector."""
     k, n = min(X.shape[-2:]), X.shape[-1]
-    if k > SMALL:
+    if k > LARGEST:
         return jnp.diagonal(X, axis1=-2, axis2=-1)
     # every (n + 1)-th entry, row by row: no gather, but a copy of a matrix that lies column by column
     entries = X[..., :k, :].reshape(*X.shape[:-2], k * n)
@@ -76,11 +76,11 @@ def from_diagonal(d: jax.Array) -> jax.Array:
     return d[..., None] * jnp.eye(d.shape[-1], dtype=d.dtype)
 
 
-FIRST_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+FIRST_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 
 
 def phases(X: jax.Array) -> jax.Array:
-    """For each column of at most 8 entries the phase (sign) that makes sum_j sqrt(p_j) x_j real and positive, as a row.
+    """For each column of at most 12 entries the phase (sign) that makes sum_j sqrt(p_j) x_j real and positive: a row.
 
     p_j are the primes, for which the sum of no rational vector vanishes; where it does, the phase is 1.
     """

@@ -26,14 +26,14 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 
-from linalgx._core.batch_minor import batch_minor, is_small
+from linalgx._core.batch_minor import SMALL, batch_minor, is_small
 from linalgx._core.in_turn import NEEDED, in_turn
 from linalgx._core.linear_map import (
     LinearMap,
@@ -69,18 +69,32 @@ class SmallKernel(NamedTuple):
             stay in front.
         in_front: the operation on matrices that have the batch in front, and that are all small; with it a mapped axis
             that all operands have in front stays there.
+        longest: the longest axis of what ``function`` takes. A batch of problems that are not small is in front: it is
+            moved to the end, and the results back.
     """
 
     function: Callable[..., Any]
     selected: Callable[[str | None, int, Any, Any], bool]
     rank: int | None = 2
     in_front: Callable[..., Any] | None = None
+    longest: int = SMALL
 
-    def on(self, shape: tuple[int, ...], batch_last: bool) -> tuple[Callable[..., Any], int, Any] | None:
-        """The function for a first argument of this shape, its longest axis, the size of the batch; or None."""
+    def on(self, shapes: Sequence[Any], batch_last: bool) -> tuple[Callable[..., Any], int, Any] | None:
+        """The function for arguments of these shapes, the longest axis of the first, the size of the batch; or None."""
+        shape, leading = shapes[0], len(shapes[0]) - (self.rank or 0)
         if batch_last:
             return self.function, max(shape[:-1], default=1), shape[-1]
-        return (self.in_front, max(shape[-2:], default=1), math.prod(shape[:-2])) if self.in_front else None
+        if self.in_front is not None:
+            return self.in_front, max(shape[-2:], default=1), math.prod(shape[:-2])
+        if self.longest == SMALL or leading == 0 or not is_small([s[leading:] for s in shapes], self.longest):
+            return None
+        return self._moving, max(shape[leading:], default=1), math.prod(shape[:leading])
+
+    def _moving(self, *args: jax.Array, **params: Any) -> list[jax.Array]:
+        """The function on arrays that have the batch in front."""
+        leading = args[0].ndim - (self.rank or 0)
+        batch = args[0].shape[:leading]
+        return [_to_front(x, batch) for x in _as_list(self.function(*(_to_last(x, leading) for x in args), **params))]
 
 
 def always(platform: str | None, longest: int, batch: Any, dtype: Any) -> bool:
@@ -173,22 +187,22 @@ class Operation:
 
     def _lower(self, platform: str | None, ctx: mlir.LoweringRuleContext, *args: Any, **params: Any) -> Any:
         """What the program of ``platform`` runs: here the kernel is selected."""
-        kernel = self._selected(platform, ctx.avals_in[0], params["batch_last"])
+        kernel = self._selected(platform, ctx.avals_in, params["batch_last"])
         lower = mlir.lower_fun(kernel or self._run, multiple_results=True)
         calls_lapack = kernel is None and platform == "cpu"
         with many_threads(platform != "cpu"), undivided(is_shared_out(ctx)):
             return (in_turn(lower) if calls_lapack else lower)(ctx, *args, **params)
 
-    def _selected(self, platform: str | None, first: Any, batch_last: bool) -> Callable[..., list[jax.Array]] | None:
-        """The kernel for many small problems, where it is to run on a first argument like this."""
+    def _selected(self, platform: str | None, avals: Any, batch_last: bool) -> Callable[..., list[jax.Array]] | None:
+        """The kernel for many small problems, where it is to run on arguments like these."""
         if self.small is None:
             return None
-        found = self.small.on(first.shape, batch_last)
+        found = self.small.on([x.shape for x in avals], batch_last)
         if found is None:
             return None
         kernel, longest, batch = found
         # kernels make arrays of their own, which an explicit mesh does not share out as it does their arguments
-        if _is_shared_out(first) or not self.small.selected(platform, longest, batch, first.dtype):
+        if any(map(_is_shared_out, avals)) or not self.small.selected(platform, longest, batch, avals[0].dtype):
             return None
 
         def run(*args: Any, batch_last: bool, **params: Any) -> list[jax.Array]:

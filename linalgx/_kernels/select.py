@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from linalgx._core.batch_minor import batch_minor
+from linalgx._core.batch_minor import LARGEST, batch_minor
 from linalgx._core.entrywise import entrywise
 from linalgx._core.operation import SmallKernel
 from linalgx._kernels import cofactor_expansion
@@ -45,12 +45,13 @@ def smallest_batch(operation: str, platform: str | None, n: int, dtype: Any) -> 
 
 def small_kernel(operation: str, kernel: Callable[..., Any] | None = None) -> SmallKernel:
     """The batch-minor kernel of an operation on matrices, and when it runs; ``kernel`` if it is not one of these."""
-    return SmallKernel(kernel or _KERNELS[operation], functools.partial(use_batch_minor, operation))
+    selected = functools.partial(use_batch_minor, operation)
+    return SmallKernel(kernel or _KERNELS[operation], selected, longest=LARGEST)
 
 
 def small_products(function: Callable[..., Any]) -> SmallKernel:
     """The kernel of an operation that has none of its own: its code, with the products that small matrices have."""
-    return small_kernel("matmul", batch_minor(function))
+    return SmallKernel(batch_minor(function), functools.partial(use_batch_minor, "matmul"))
 
 
 # of few rows the expansion by cofactors takes less than the elimination

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
-from linalgx._core.batch_minor import SMALL
+from linalgx._core.batch_minor import LARGEST
 from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.matrix import (
     H,
@@ -39,7 +39,7 @@ def eigh(a: ArrayLike, UPLO: str | None = None, symmetrize_input: bool = True) -
 
     Returns:
         ``eigenvalues``, real, ascending, shape (..., n), and ``eigenvectors``, orthonormal columns, shape
-        (..., n, n), in the promoted dtype of a. Up to n = 8 the phase (sign) of an eigenvector v makes
+        (..., n, n), in the promoted dtype of a. Up to n = 12 the phase (sign) of an eigenvector v makes
         sum_j sqrt(p_j) v_j, with the primes p_j, real and positive.
 
     Raises:
@@ -131,7 +131,7 @@ def _eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     A = hermitian_part(A)
     failed = not_finite(A)
     l, V = lapack.eigh(jnp.where(failed[..., None, None], 0, A))
-    if A.shape[-1] <= SMALL:
+    if A.shape[-1] <= LARGEST:
         V = normalise_phases(V)
     return jnp.where(failed[..., None], jnp.nan, l), nan_where(failed, V)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import matrix, public, square_matrix
-from linalgx._core.batch_minor import SMALL
+from linalgx._core.batch_minor import LARGEST
 from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.matrix import (
     H,
@@ -45,7 +45,7 @@ def svd(
 
     Returns:
         ``U``, shape (..., m, m) or (..., m, k), with orthonormal columns; ``S``, real, shape (..., k), descending;
-        ``Vh``, shape (..., n, n) or (..., k, n), with orthonormal rows. Or S alone. Up to m, n = 8 the phase (sign)
+        ``Vh``, shape (..., n, n) or (..., k, n), with orthonormal rows. Or S alone. Up to m, n = 12 the phase (sign)
         of a column v of V makes sum_j sqrt(p_j) v_j, with the primes p_j, real and positive; the phase of a column of
         U without a positive singular value does so for that column.
 
@@ -142,7 +142,7 @@ def _svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, ja
     # LAPACK makes some of the outputs finite for input that is not
     failed = not_finite(A)
     U, S, Vh = lapack.svd(jnp.where(failed[..., None, None], 0, A), full_matrices=full_matrices)
-    if max(A.shape[-2:]) <= SMALL:
+    if max(A.shape[-2:]) <= LARGEST:
         U, Vh = _normalise_phases(U, S, Vh)
     return nan_where(failed, U), jnp.where(failed[..., None], jnp.nan, S), nan_where(failed, Vh)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import linalgx
+from linalgx._core.batch_minor import LARGEST
 from linalgx._kernels.select import prefer
 from tests.operations import CASES, DIFFERENTIABLE, FIRST_CASES
 from tests.operations.case import DTYPES, Case, assert_close, tolerance
@@ -132,6 +133,48 @@ def _assert_agreement(name: str, n: int, batch: int, dtype: str, axis: int) -> N
     mapped = jax.vmap(function, in_axes=axis, out_axes=-1)
     ours, theirs = (_with(kernel, mapped, jnp.asarray(stacked)) for kernel in ("batch_minor", "lapack"))
     assert_close(ours, theirs, tolerance(dtype, n, condition=100), f"{name} {n} {batch} {dtype} {axis}")
+
+
+# --- matrices that are not small, for which there are kernels: the batch stays in front
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(9, "float32"), pytest.param(12, "complex128", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", INPUTS)
+def test_larger_matrices(name: str, n: int, dtype: str) -> None:
+    _assert_agreement(name, n, 3, dtype, 0)
+
+
+def _calls_lapack(function, *args) -> bool:
+    return "lapack" in jax.jit(function).lower(*args).as_text()
+
+
+def test_where_larger_matrices_have_a_kernel(rng) -> None:
+    A, wide = jnp.asarray(rng.normal(size=(2, 3, LARGEST, LARGEST))), jnp.zeros((2, 3, LARGEST, LARGEST + 1))
+    with prefer("batch_minor"):
+        assert not _calls_lapack(linalgx.solve, A, A)
+        assert not _calls_lapack(jax.vmap(jax.vmap(linalgx.eigh)), A)
+        assert _calls_lapack(linalgx.solve, A, wide)  # of one argument an axis is longer
+        assert _calls_lapack(linalgx.svd, wide)
+        assert _calls_lapack(linalgx.eigh, A[0, 0])  # no batch
+    assert _calls_lapack(linalgx.eigh, A)  # few matrices
+    many = jax.ShapeDtypeStruct((100, 300, LARGEST, LARGEST), "float32")
+    assert not _calls_lapack(linalgx.eigh, many)
+
+
+def test_leading_axes_of_larger_matrices(rng) -> None:
+    A = jnp.asarray(rng.normal(size=(2, 3, 9, 9)))
+    f = lambda A: (linalgx.inv(A), linalgx.slogdet(A), linalgx.solve(A, A[..., :2]))
+    rtol = tolerance("float64", 9, condition=1000)
+    assert_close(_with("batch_minor", f, A), _with("lapack", f, A), rtol, "leading axes")
+
+
+@pytest.mark.parametrize("name", ["cholesky", "solve", "eigh", "svd", "qr", "slogdet", "matrix_exp"])
+def test_gradients_of_larger_matrices(name: str, rng) -> None:
+    generate, function = INPUTS[name]
+    A = jnp.stack([generate(rng, "float64", *((9, 9) if generate is well_conditioned else (9,))) for _ in range(3)])
+    squares = lambda A: sum(jnp.sum(jnp.abs(x) ** 4) for x in jax.tree.leaves(function(A)))
+    gradient = lambda A: jax.vmap(jax.grad(squares))(A)
+    assert_close(_with("batch_minor", gradient, A), _with("lapack", gradient, A), tolerance("float64", 9, 1e5), name)
 
 
 # --- failures

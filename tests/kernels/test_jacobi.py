@@ -17,12 +17,13 @@ from linalgx.decompositions.svd import _svd
 from tests.operations.inputs import general, unitary
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
-ORDERS = [("float64", n) for n in (1, 2, 3, 5, 8)]
+ORDERS = [("float64", n) for n in (1, 2, 3, 5, 8, 12)]
 ORDERS += [("float32", 2), ("float32", 7), ("complex64", 4), ("complex128", 2), ("complex128", 5)]
 SHAPES = [("float64", (1, 1)), ("float64", (2, 2)), ("float64", (8, 8)), ("float64", (3, 7)), ("float64", (1, 4))]
 SHAPES += [
     ("float32", (6, 2)),
     ("float32", (7, 8)),
+    ("float32", (9, 12)),
     ("complex64", (3, 4)),
     ("complex128", (2, 2)),
     ("complex128", (5, 3)),
@@ -223,7 +224,7 @@ def test_small_singular_values_of_scaled_columns(rng):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
-@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("n", [1, 2, 4, 12])
 def test_eigenvectors_have_the_phases_of_the_general_path(n, dtype, rng):
     a = general(rng, dtype, 20, n, n)
     V, right = run(eigh, a)[1], np.asarray(_eigh(jnp.asarray(a))[1])
@@ -232,7 +233,7 @@ def test_eigenvectors_have_the_phases_of_the_general_path(n, dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
-@pytest.mark.parametrize("shape", [(3, 3), (4, 2), (2, 4), (3, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 3), (4, 2), (2, 4), (3, 1), (11, 12)], ids=str)
 def test_singular_vectors_have_the_phases_of_the_general_path(shape, dtype, rng):
     a = general(rng, dtype, 20, *shape)
     # the columns beyond the rank are unique, but for the phase, if there is one of them

@@ -12,7 +12,7 @@ from linalgx._core.operation import house_numerics
 from linalgx._kernels.batch_minor.qr import householder_qr, qr
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
-SHAPES = [(1, 1), (3, 3), (2, 3), (3, 1), (4, 4), (6, 4), (3, 7), (1, 5)]
+SHAPES = [(1, 1), (3, 3), (2, 3), (3, 1), (4, 4), (6, 4), (3, 7), (1, 5), (12, 9)]
 
 
 def _normal(rng: np.random.Generator, dtype: str, *shape: int) -> np.ndarray:
