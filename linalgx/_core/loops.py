@@ -14,6 +14,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 from jax.extend.core import Primitive
+from jax.extend.mlir import ir
 from jax.interpreters import ad, batching, mlir, partial_eval
 
 materialise_p = Primitive("materialise")
@@ -75,7 +76,46 @@ def in_parts(function: Callable[..., Any], *args: jax.Array) -> Any:
         return function(*args)
     step = core.jaxpr_as_fun(core.ClosedJaxpr(needed, program.consts))
     kernel = step if number <= 1 else functools.partial(_part_by_part, step, number, size)
-    return jax.tree.unflatten(jax.tree.structure(shapes), _in_one_kernel(kernel)(*itertools.compress(args, used)))
+    operands = list(itertools.compress(args, used))
+    if len(operands) > 1:
+        # so does one that is a constant, beside one that is not
+        operands = [not_constant_p.bind(x) for x in operands]
+    return jax.tree.unflatten(jax.tree.structure(shapes), _in_one_kernel(kernel)(*operands))
+
+
+not_constant_p = Primitive("not_constant")
+not_constant_p.def_impl(lambda x: x)
+not_constant_p.def_abstract_eval(lambda x: x)
+
+
+def _not_constant(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
+    return mlir.lower_fun(_conditional, multiple_results=False)(ctx, x) if _may_be_constant(x) else [x]
+
+
+mlir.register_lowering(not_constant_p, lambda ctx, x: [x])
+mlir.register_lowering(not_constant_p, _not_constant, platform="cpu", cacheable=False)
+
+
+def _may_be_constant(x: ir.Value) -> bool:
+    """Whether XLA may find that x is a constant: if all that it is computed from is one, or of a function's making.
+
+    It does not look into a custom call or one that it may not inline, and does not know what is behind a barrier.
+    """
+    reached = [x]
+    for value in reached:
+        source = value.owner
+        if isinstance(source, ir.Block):
+            function = source.owner.operation
+            if function.name == "func.func" and ir.StringAttr(function.attributes["sym_name"]).value == "main":
+                return False
+        elif source.name in ("stablehlo.custom_call", "stablehlo.optimization_barrier"):
+            return False
+        elif source.name == "func.call":
+            if "mhlo.frontend_attributes" in source.attributes:
+                return False
+        else:
+            reached += [operand for operand in source.operands if operand not in reached]
+    return True
 
 
 def _part_by_part(

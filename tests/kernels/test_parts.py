@@ -36,6 +36,47 @@ def test_an_argument_that_is_not_used(batch):
     np.testing.assert_array_equal(constant, np.ones(batch))
 
 
+def _solved(A, C):
+    return linalgx.solve(A, C)
+
+
+def _solved_with_factors(A, C):
+    return linalgx.lu_solve(*linalgx.lu_factor(jnp.ones_like(A)), C) + linalgx.lu_solve(C, jnp.arange(4), A)
+
+
+def _exponential_along(A, C):
+    return jax.jvp(linalgx.matrix_exp, (A,), (C,))[1]
+
+
+def _exponential_at(A, C):
+    return jax.jvp(linalgx.matrix_exp, (C,), (A,))[1]
+
+
+def _eigenvalues(A, C):
+    return linalgx.eigvalsh(C) + A[0]
+
+
+@pytest.mark.parametrize("batch", [PART // 2, 3 * PART, 3 * PART + 1])
+@pytest.mark.parametrize("function", [_solved, _solved_with_factors, _exponential_along, _exponential_at, _eigenvalues])
+@pytest.mark.parametrize("where", ["program", "function", "loop", "folded"])
+def test_constants(function, where, batch, rng):
+    """An argument that is a constant beside one that is not ends the process, too, wherever the constant stands."""
+    A, C = general(rng, "float32", batch, 4, 4) / 4, general(rng, "float32", batch, 4, 4) / 4
+    A, C = A + np.eye(4, dtype="float32"), C + 2 * np.eye(4, dtype="float32")
+    with prefer("batch_minor"):
+        f = jax.vmap(function)
+        program = {
+            "program": lambda A: f(A, C),
+            "function": lambda A: jax.jit(lambda A: f(A, C))(A),
+            "loop": lambda A: jax.lax.map(lambda _: f(A, C), jnp.arange(2))[1],
+            "folded": lambda A: f(A, jnp.asarray(C)[::-1].swapaxes(1, 2) * 2)[::-1],
+        }[where]
+        result = jax.jit(program)(jnp.asarray(A[::-1] if where == "folded" else A))
+        constant = C.swapaxes(1, 2) * 2 if where == "folded" else C
+        right = jax.jit(f)(jnp.asarray(A), jnp.asarray(constant))
+    np.testing.assert_allclose(result, right, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["inv", "eigh", "qr", "matrix_exp"])
 def test_a_kernel_is_one(name):
     with prefer("batch_minor"):
