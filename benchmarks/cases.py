@@ -75,7 +75,7 @@ class Function:
     function: Callable[..., Any]
     inputs: Callable[[np.random.Generator, int, int], Arrays]
     smooth: Callable[[Any], Any] = lambda out: out
-    sizes: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+    sizes: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 12)
 
 
 def _quadratic_form(la: Library, y: Any, A: Any) -> Any:

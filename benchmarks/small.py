@@ -19,7 +19,7 @@ from benchmarks.selection import chosen, name_skipped
 from benchmarks.timing import Effort, geometric_mean
 
 DTYPES = ("float32", "float64")
-RANGES = ((2, 4), (5, 8))
+RANGES = ((2, 4), (5, 8), (9, 12))
 QUICK_SIZES = (2, 3, 4, 8)
 QUICK = Effort(rounds=3, budget=0.1)
 
