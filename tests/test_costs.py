@@ -1,10 +1,14 @@
-"""No backward pass does more large operations than jax.numpy.linalg's own: `python -m benchmarks costs`, as a test."""
+"""No backward pass does more large operations than jax.numpy.linalg's own, and hardly one takes more memory.
+
+`python -m benchmarks costs` and `memory`, as tests.
+"""
 
 import pytest
 
-from benchmarks import costs
+from benchmarks import costs, memory
 
 PAIRS = costs.pairs()
+LARGER_PAIRS = costs.pairs(128)
 
 
 @pytest.mark.optimized
@@ -16,3 +20,14 @@ def test_backward_pass(name: str) -> None:
     assert our_counts["products"] + our_counts["solves"] <= their_counts["products"] + their_counts["solves"]
     assert our_counts["factorisations"] <= their_counts["factorisations"]
     assert our_residuals <= their_residuals
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("name", LARGER_PAIRS)
+def test_peak_temporaries(name: str) -> None:
+    ours, theirs, args = LARGER_PAIRS[name]
+    # of a singular matrix the adjugate takes singular vectors, beside what there was before
+    more = args[0].nbytes if name == "det" else 0
+    # vectors and flags, beside the matrices
+    vectors = 0.02 * args[0].nbytes
+    assert memory.temporaries(ours, args) <= memory.temporaries(theirs, args) + more + vectors

@@ -182,9 +182,10 @@ def replaced(wanted: jax.Array, function: Callable[..., Any], values: Sequence[j
 def as_it_lies(x: jax.Array) -> jax.Array:
     """The same array, to be read in a loop, as JAX's arrays lie: row by row.
 
-    XLA would else carry a copy through the loop, in the order in which its first reader takes it.
+    XLA would else carry a copy through the loop, in the order in which its first reader takes it. What it shares out
+    among devices it would gather for this.
     """
-    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+    return x if undivided.value else with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def varying_alike(args: Any) -> Any:

@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import linalgx
 from linalgx.least_squares import _least_norm, _least_squares, _size_of_error, inverse_factors_p
@@ -413,3 +414,13 @@ def test_one_matrix_of_deficient_rank_or_with_nan_in_a_batch(shape, rng):
     np.testing.assert_array_equal(np.isnan(ours.solution).any(axis=(1, 2)), [False, False, True, False])
     gradient = jax.grad(lambda a: jnp.sum(linalgx.lstsq(a, b).solution[jnp.array([0, 1, 3])] ** 2))(jnp.asarray(mixed))
     assert np.isfinite(gradient[jnp.array([0, 1, 3])]).all()
+
+
+@pytest.mark.parametrize("function", [linalgx.pinv, lambda A: linalgx.lstsq(A, A[..., :1])[0]], ids=["pinv", "lstsq"])
+def test_a_batch_that_is_shared_out_is_not_gathered(function, rng):
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))
+    x = jnp.asarray(general(rng, "float64", 6, 30, 20))
+    A = jax.device_put(x, NamedSharding(mesh, PartitionSpec("b")))
+    compiled = jax.jit(function).lower(A).compile()
+    assert "all-gather" not in compiled.as_text()
+    np.testing.assert_allclose(compiled(A), function(x), atol=1e-12)

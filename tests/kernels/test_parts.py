@@ -112,10 +112,12 @@ def test_parts_are_for_few_threads():
         assert "while" not in program()
 
 
-@pytest.mark.parametrize("name", ["inv", "eigh", "qr", "matrix_exp", "solve"])
-def test_a_batch_that_is_shared_out_is_not_gathered(name, rng):
+@pytest.mark.parametrize(
+    ("name", "n"), [(name, 3) for name in ("inv", "eigh", "qr", "matrix_exp", "solve")] + [("inv", 10), ("eigh", 10)]
+)
+def test_a_batch_that_is_shared_out_is_not_gathered(name, n, rng):
     mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))
-    x = general(rng, "float64", 4 * PART, 3, 3)
+    x = general(rng, "float64", 4 * PART, n, n)
     function = {"solve": lambda A: linalgx.solve(A, A @ A)}.get(name, getattr(linalgx, name))
     A = jax.device_put(jnp.asarray(x), NamedSharding(mesh, P("b")))
     with prefer("batch_minor"):
