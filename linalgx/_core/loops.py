@@ -17,6 +17,8 @@ from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import ad, batching, mlir, partial_eval
 
+from linalgx._core.primitive import is_for_one_device
+
 materialise_p = Primitive("materialise")
 materialise_p.def_impl(lambda x: x)
 materialise_p.def_abstract_eval(lambda x: x)
@@ -67,7 +69,8 @@ def in_parts(function: Callable[..., Any], *args: jax.Array) -> Any:
     batch = args[0].shape[-1]
     if many_threads.value or undivided.value or not isinstance(batch, int):
         return function(*args)
-    number = -(-batch // PART)
+    # where there is no loop, XLA may share out a step among cores, which it cannot inside a kernel
+    number = max(-(-batch // PART), min(2, -(-batch // (2 * EVEN))))
     size = batch if number <= 1 else -(-batch // (number * EVEN)) * EVEN
     program, shapes = jax.make_jaxpr(function, return_shape=True)(*(x[..., :size] for x in args))
     # a kernel with an argument that it does not use makes XLA's compiler end the process
@@ -101,7 +104,7 @@ def _may_be_constant(x: ir.Value) -> bool:
 
     It does not look into a custom call or one that it may not inline, and does not know what is behind a barrier.
     """
-    reached = [x]
+    reached, known = [x], {x}
     for value in reached:
         source = value.owner
         if isinstance(source, ir.Block):
@@ -114,7 +117,9 @@ def _may_be_constant(x: ir.Value) -> bool:
             if "mhlo.frontend_attributes" in source.attributes:
                 return False
         else:
-            reached += [operand for operand in source.operands if operand not in reached]
+            new = [operand for operand in source.operands if operand not in known]
+            reached += new
+            known.update(new)
     return True
 
 
@@ -179,13 +184,29 @@ def replaced(wanted: jax.Array, function: Callable[..., Any], values: Sequence[j
     return list(lax.while_loop(lambda state: state[0], replace, varying_alike([wanted, *values]))[1:])
 
 
+as_it_lies_p = Primitive("as_it_lies")
+as_it_lies_p.def_impl(lambda x: x)
+as_it_lies_p.def_abstract_eval(lambda x: x)
+
+
 def as_it_lies(x: jax.Array) -> jax.Array:
     """The same array, to be read in a loop, as JAX's arrays lie: row by row.
 
-    XLA would else carry a copy through the loop, in the order in which its first reader takes it. What it shares out
-    among devices it would gather for this.
+    XLA would else carry a copy through the loop, in the order in which its first reader takes it. It may do so in a
+    program on several devices, which would be gathered for this, and in one that is exported, which must not say such
+    things.
     """
-    return x if undivided.value else with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+    return as_it_lies_p.bind(x)
+
+
+def _as_it_lies(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
+    if not is_for_one_device(ctx) or ctx.module_context.lowering_parameters.for_export:
+        return [x]
+    lower = mlir.lower_fun(lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))), multiple_results=False)
+    return lower(ctx, x)
+
+
+mlir.register_lowering(as_it_lies_p, _as_it_lies, cacheable=False)
 
 
 def varying_alike(args: Any) -> Any:

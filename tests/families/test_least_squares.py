@@ -416,7 +416,19 @@ def test_one_matrix_of_deficient_rank_or_with_nan_in_a_batch(shape, rng):
     assert np.isfinite(gradient[jnp.array([0, 1, 3])]).all()
 
 
-@pytest.mark.parametrize("function", [linalgx.pinv, lambda A: linalgx.lstsq(A, A[..., :1])[0]], ids=["pinv", "lstsq"])
+of_full_rank = pytest.mark.parametrize(
+    "function", [linalgx.pinv, lambda A: linalgx.lstsq(A, A[..., :1])[0]], ids=["pinv", "lstsq"]
+)
+
+
+@of_full_rank
+def test_exported_programs(function, rng):
+    x = jnp.asarray(general(rng, "float64", 30, 20))
+    program = jax.export.deserialize(jax.export.export(jax.jit(function))(x).serialize())
+    np.testing.assert_allclose(program.call(x), function(x), atol=1e-12)
+
+
+@of_full_rank
 def test_a_batch_that_is_shared_out_is_not_gathered(function, rng):
     mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))
     x = jnp.asarray(general(rng, "float64", 6, 30, 20))
