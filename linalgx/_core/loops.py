@@ -19,9 +19,16 @@ from jax.interpreters import ad, batching, mlir, partial_eval
 
 from linalgx._core.primitive import is_for_one_device
 
-materialise_p = Primitive("materialise")
-materialise_p.def_impl(lambda x: x)
-materialise_p.def_abstract_eval(lambda x: x)
+
+def _identity(name: str) -> Primitive:
+    """A primitive that gives what it takes, and says something to the compiler."""
+    primitive = Primitive(name)
+    primitive.def_impl(lambda x: x)
+    primitive.def_abstract_eval(lambda x: x)
+    return primitive
+
+
+materialise_p = _identity("materialise")
 batching.primitive_batchers[materialise_p] = lambda args, axes: (materialise_p.bind(args[0]), axes[0])
 ad.deflinear(materialise_p, lambda cotangent: [cotangent])
 
@@ -86,9 +93,7 @@ def in_parts(function: Callable[..., Any], *args: jax.Array) -> Any:
     return jax.tree.unflatten(jax.tree.structure(shapes), _in_one_kernel(kernel)(*operands))
 
 
-not_constant_p = Primitive("not_constant")
-not_constant_p.def_impl(lambda x: x)
-not_constant_p.def_abstract_eval(lambda x: x)
+not_constant_p = _identity("not_constant")
 
 
 def _not_constant(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
@@ -184,9 +189,7 @@ def replaced(wanted: jax.Array, function: Callable[..., Any], values: Sequence[j
     return list(lax.while_loop(lambda state: state[0], replace, varying_alike([wanted, *values]))[1:])
 
 
-as_it_lies_p = Primitive("as_it_lies")
-as_it_lies_p.def_impl(lambda x: x)
-as_it_lies_p.def_abstract_eval(lambda x: x)
+as_it_lies_p = _identity("as_it_lies")
 
 
 def as_it_lies(x: jax.Array) -> jax.Array:
