@@ -303,7 +303,7 @@ vector_norm_p = Operation("vector_norm", _p_norm, small=SmallKernel(_small_p_nor
 # Rules. With the sign sgn(x) = x / |x| (0 at 0) and the gradient G = dn/dx of the same shape as x,
 #   forward   dn = Re sum conj(G) dx        reverse   x_bar = n_bar G
 #   G = sgn(x) (|x| / n)^(p - 1)            for p = 2: x / n;  for p = 1: sgn(x)
-#   G = sgn(x) t / sum(t)                   for p = inf, -inf: t is 1 where |x| = n, 0 elsewhere
+#   G = sgn(x) t / sum(t)                   for p = inf, -inf: t is 1 where |x| agrees with n to rounding, 0 elsewhere
 # |x| / n has the scale of x divided out. Where n = 0, and at elements that are 0, G is 0 with all its derivatives,
 # except for even p, where G is a polynomial in x / n.
 
@@ -327,8 +327,8 @@ def _gradient(X: jax.Array, n: jax.Array, ord: float, axis: tuple[int, ...]) -> 
     if ord == 1:
         return _sign(X)
     if math.isinf(ord) and axis:
-        # the modulus of a complex number may be rounded in another way than when it was compared
-        slack = 4 * jnp.finfo(n.dtype).eps if jnp.iscomplexobj(X) else 0
+        # a modulus, and the sums in X of a matrix norm, may be rounded in another way than when they were compared
+        slack = 4 * jnp.finfo(n.dtype).eps
         modulus = _modulus(X)
         tied = (modulus >= (1 - slack) * n) if ord > 0 else (modulus <= (1 + slack) * n)
         tied = tied.astype(n.dtype)

@@ -252,6 +252,16 @@ def test_column_and_row_sums_that_tie() -> None:
     np.testing.assert_allclose(jax.grad(lambda A: linalgx.matrix_norm(A.T, ord=-INF))(A), [[0.5, -0.5], [0.5, 0.5]])
 
 
+@pytest.mark.parametrize("ord", [1, -1, INF, -INF])
+@pytest.mark.parametrize("dtype", ["float64", "complex64", "complex128"])
+def test_gradients_find_the_sum_that_is_the_norm(dtype, ord, rng) -> None:
+    """The compiler may round a sum in one way for the norm and in another for its derivative."""
+    A, shift = jnp.asarray(general(rng, dtype, 500, 3, 3)), jnp.asarray(general(rng, dtype, 3, 3))
+    gradient = jax.jit(jax.vmap(jax.grad(lambda A: linalgx.matrix_norm(A + shift, ord=ord))))
+    # the entries of one row or column have modulus 1
+    assert_close(jnp.sum(jnp.abs(gradient(A)), axis=(-2, -1)), np.full(500, 3.0), tolerance(dtype, 3))
+
+
 @pytest.mark.parametrize("ord", MATRIX_ORDERS)
 def test_nan_in_one_matrix_spoils_it_alone(ord, rng) -> None:
     A = well_conditioned(rng, "float64", 3, 3)
