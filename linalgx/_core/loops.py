@@ -49,8 +49,42 @@ def _conditional(x: jax.Array) -> jax.Array:
     return lax.cond(never, other, lambda x: x, x)
 
 
-mlir.register_lowering(materialise_p, mlir.lower_fun(lambda x: x, multiple_results=False))
-mlir.register_lowering(materialise_p, mlir.lower_fun(_conditional, multiple_results=False), platform="cpu")
+def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
+    return [x] if _is_in_memory(x) else mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
+
+
+def _is_in_memory(x: ir.Value) -> bool:
+    """Whether all entries of x lie in memory anyway, batch by batch: in what no loop goes on behind, or parts of it."""
+    source = x.owner
+    if isinstance(source, ir.Block):
+        return _is_of_program(source)
+    if source.name == "stablehlo.transpose":
+        order = ir.DenseI64ArrayAttr(source.attributes["permutation"])
+        if order[len(order) - 1] != len(order) - 1:
+            return False
+    if source.name in _VIEWS:
+        return all(map(_is_in_memory, source.operands))
+    if source.name == "stablehlo.custom_call":
+        return ir.StringAttr(source.attributes["call_target_name"]).value.startswith("lapack_")
+    return source.name in ("stablehlo.case", "stablehlo.while") or _is_kernel(source)
+
+
+_VIEWS = {f"stablehlo.{name}" for name in ("broadcast_in_dim", "reshape", "transpose", "slice", "concatenate")}
+
+
+def _is_of_program(block: ir.Block) -> bool:
+    """Whether the arguments of a block are those of the program."""
+    function = block.owner.operation
+    return bool(function.name == "func.func" and ir.StringAttr(function.attributes["sym_name"]).value == "main")
+
+
+def _is_kernel(instruction: Any) -> bool:
+    """Whether it is the call of a function that stays one: see :func:`_in_one_kernel`."""
+    return instruction.name == "func.call" and "mhlo.frontend_attributes" in instruction.attributes
+
+
+mlir.register_lowering(materialise_p, lambda ctx, x: [x])
+mlir.register_lowering(materialise_p, _materialise, platform="cpu", cacheable=False)
 
 
 PART = 128
@@ -113,15 +147,11 @@ def _may_be_constant(x: ir.Value) -> bool:
     for value in reached:
         source = value.owner
         if isinstance(source, ir.Block):
-            function = source.owner.operation
-            if function.name == "func.func" and ir.StringAttr(function.attributes["sym_name"]).value == "main":
+            if _is_of_program(source):
                 return False
-        elif source.name in ("stablehlo.custom_call", "stablehlo.optimization_barrier"):
+        elif source.name in ("stablehlo.custom_call", "stablehlo.optimization_barrier") or _is_kernel(source):
             return False
-        elif source.name == "func.call":
-            if "mhlo.frontend_attributes" in source.attributes:
-                return False
-        else:
+        elif source.name != "func.call":
             new = [operand for operand in source.operands if operand not in known]
             reached += new
             known.update(new)

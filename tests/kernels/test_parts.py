@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import linalgx
-from linalgx._core.loops import PART, in_parts, many_threads, undivided
+from linalgx._core.loops import PART, in_parts, many_threads, materialise, undivided
 from linalgx._kernels.select import prefer
 from tests.operations.inputs import general
 
@@ -97,6 +97,23 @@ def test_a_kernel_inside_a_small_loop(name, shape, rng):
         result = jax.jit(lambda A: jax.lax.fori_loop(0, 3, lambda _, A: function(A), A))(A)
         right = function(function(function(A)))
     np.testing.assert_allclose(result, right, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "copies"),
+    [
+        (lambda A: A, 0),
+        (lambda A: A[1:, :2, None], 0),
+        (lambda A: jnp.swapaxes(A, 0, 1), 0),
+        (lambda A: in_parts(lambda A: A + 1, A), 0),
+        (lambda A: jnp.moveaxis(A, 0, -1), 1),
+        (lambda A: A + 1, 1),
+    ],
+)
+def test_what_is_in_memory_is_not_copied_to_it(function, copies):
+    """An argument, a part of it, and what a kernel gives are there; a moved batch or a value of a loop is not."""
+    program = jax.jit(lambda A: materialise(function(A))).lower(jnp.ones((3, 3, PART // 8)))
+    assert program.as_text().count("stablehlo.case") == copies
 
 
 def test_parts_are_for_few_threads():
