@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -54,22 +54,38 @@ def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
 
 
 def _is_in_memory(x: ir.Value) -> bool:
-    """Whether all entries of x lie in memory anyway, batch by batch: in what no loop goes on behind, or parts of it."""
-    source = x.owner
+    """Whether the entries of x lie in memory anyway, along the batch: in results that end loops, or parts of them."""
+    return all(map(_ends_loops, _origins(x, _is_view)))
+
+
+def _is_view(instruction: Any) -> bool:
+    """Whether each entry is one of an operand, and the batch lies as it does there."""
+    if instruction.name == "stablehlo.transpose":
+        order = list(ir.DenseI64ArrayAttr(instruction.attributes["permutation"]))
+        return bool(order[-1] == len(order) - 1)
+    return instruction.name in {f"stablehlo.{name}" for name in ("broadcast_in_dim", "reshape", "slice", "concatenate")}
+
+
+def _ends_loops(source: Any) -> bool:
+    """Whether XLA has what comes from there in memory: no loop computes it where it is read."""
     if isinstance(source, ir.Block):
         return _is_of_program(source)
-    if source.name == "stablehlo.transpose":
-        order = ir.DenseI64ArrayAttr(source.attributes["permutation"])
-        if order[len(order) - 1] != len(order) - 1:
-            return False
-    if source.name in _VIEWS:
-        return all(map(_is_in_memory, source.operands))
     if source.name == "stablehlo.custom_call":
-        return ir.StringAttr(source.attributes["call_target_name"]).value.startswith("lapack_")
+        return str(ir.StringAttr(source.attributes["call_target_name"]).value).startswith("lapack_")
     return source.name in ("stablehlo.case", "stablehlo.while") or _is_kernel(source)
 
 
-_VIEWS = {f"stablehlo.{name}" for name in ("broadcast_in_dim", "reshape", "transpose", "slice", "concatenate")}
+def _origins(x: ir.Value, passes: Callable[[Any], bool]) -> Iterator[Any]:
+    """Where x comes from: instructions, or the blocks of arguments, behind those that it ``passes``."""
+    reached, known = [x], {x}
+    for value in reached:
+        source = value.owner
+        if not isinstance(source, ir.Block) and passes(source):
+            new = [operand for operand in source.operands if operand not in known]
+            reached += new
+            known.update(new)
+        else:
+            yield source
 
 
 def _is_of_program(block: ir.Block) -> bool:
@@ -143,19 +159,14 @@ def _may_be_constant(x: ir.Value) -> bool:
 
     It does not look into a custom call or one that it may not inline, and does not know what is behind a barrier.
     """
-    reached, known = [x], {x}
-    for value in reached:
-        source = value.owner
+    opaque = ("stablehlo.custom_call", "stablehlo.optimization_barrier")
+
+    def is_unknown(source: Any) -> bool:
         if isinstance(source, ir.Block):
-            if _is_of_program(source):
-                return False
-        elif source.name in ("stablehlo.custom_call", "stablehlo.optimization_barrier") or _is_kernel(source):
-            return False
-        elif source.name != "func.call":
-            new = [operand for operand in source.operands if operand not in known]
-            reached += new
-            known.update(new)
-    return True
+            return _is_of_program(source)
+        return source.name in opaque or _is_kernel(source)
+
+    return not any(map(is_unknown, _origins(x, lambda source: source.name not in (*opaque, "func.call"))))
 
 
 def _part_by_part(
