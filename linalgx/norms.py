@@ -52,9 +52,9 @@ def vector_norm(
     Derivatives:
         both modes, every order, at every scale. Where the norm is not smooth, a subgradient, and finite second
         derivatives: 0 at x = 0; 0 for a zero element (``ord`` below 2, also where the derivative is infinite: ``ord``
-        below 1; and for negative ``ord``, where it makes the norm 0); elements that tie for ``ord=inf`` or ``-inf``
-        share equally. ``ord=0`` is constant. The square of the norm has second derivative 0 at x = 0, too: where it
-        is wanted there, write :func:`vecdot` of x with itself.
+        below 1; and for negative ``ord``, where it makes the norm 0); elements that tie, to rounding, for ``ord=inf``
+        or ``-inf`` share equally. ``ord=0`` is constant. The square of the norm has second derivative 0 at x = 0, too:
+        where it is wanted there, write :func:`vecdot` of x with itself.
 
     Example:
         >>> import jax.numpy as jnp, linalgx
@@ -94,7 +94,7 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "
 
     Derivatives:
         both modes, every order. Where the norm is not smooth, a subgradient: columns, rows or singular values that
-        tie share it equally (singular values tie if they agree to rounding); "fro", 1, -1, inf and -inf have
+        tie share it equally (they tie if they agree to rounding); "fro", 1, -1, inf and -inf have
         gradient 0 at x = 0, "nuc" has U V^H wherever x is rank deficient, also at 0, 2 and -2 have U V^H / min(m, n)
         at 0.
 

@@ -19,7 +19,7 @@ SIZES = pytest.mark.parametrize(
     ("dtype", "n"),
     [(dtype, n) for dtype in ("float32", "complex128") for n in (1, 2, 3, 8)]
     # complex elimination is tested at 8, and compiles slowly
-    + [("float64", 4), pytest.param("complex64", 5, marks=pytest.mark.slow)],
+    + [("float64", 4), ("float32", 12), pytest.param("complex64", 5, marks=pytest.mark.slow)],
 )
 
 
@@ -78,10 +78,12 @@ def test_lu_has_the_pivots_of_lapack_and_its_backward_error(dtype: str, n: int, 
     LU, pivots = jax.jit(functools.partial(elimination.lu_factor, pivot=True))(_batch_last(matrices))
     for i, A in enumerate(matrices):
         _, expected = lapack.lu_factor(jnp.asarray(A))
-        np.testing.assert_array_equal(pivots[:, i], expected)
+        # of the Hilbert matrix, the second, the pivots from the ninth on are smaller than rounding errors
+        compared = slice(8 if i == 1 else n)
+        np.testing.assert_array_equal(pivots[compared, i], expected[compared])
         F = _wide(LU[..., i])
         L, U = np.tril(F, -1) + np.eye(n), np.triu(F)
-        order = np.asarray(jax.lax.linalg.lu_pivots_to_permutation(expected, n))
+        order = np.asarray(jax.lax.linalg.lu_pivots_to_permutation(pivots[:, i], n))
         bound = 4 * n * _eps(dtype) * (np.abs(L) @ np.abs(U)) + np.finfo(dtype).tiny
         assert np.all(np.abs(_wide(A)[order] - L @ U) <= bound)
 
