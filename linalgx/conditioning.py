@@ -30,8 +30,9 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
             singular value, -2 that of the smallest to the largest.
 
     Returns:
-        The condition numbers, real, shape (...), in the promoted dtype of x. inf for a matrix that is exactly
-        singular, also for the zero matrix (for ``p=-2``: 0); 0 for a matrix without elements.
+        The condition numbers, real, shape (...), in the promoted dtype of x; 0 for a matrix without elements. inf
+        (for ``p=-2``: 0) where a pivot of elimination, or for "nuc", 2 and -2 a singular value, is exactly 0, as for
+        the zero matrix; rounding may leave another singular matrix with about 1 / eps (eps).
 
     Raises:
         ValueError: if x has fewer than two axes, or must be square and is not, or p is none of these orders.

@@ -71,7 +71,7 @@ def slogdet(a: ArrayLike, *, method: str | None = None) -> SlogdetResult:
 
     Args:
         a: shape (..., n, n), real or complex.
-        method: None or "lu": both factor a by elimination.
+        method: None, "lu" or "qr", as :func:`jax.numpy.linalg.slogdet` has it: all factor a by elimination.
 
     Returns:
         ``sign``, shape (...), in the promoted dtype of a: 1, -1 or, for complex a, a number on the unit circle; and
@@ -100,7 +100,7 @@ def slogdet(a: ArrayLike, *, method: str | None = None) -> SlogdetResult:
         Giles (2008), section 2.2.4.
     """
     A = square_matrix("slogdet", a=a)
-    require_option("slogdet", "method", method, (None, "lu"))
+    require_option("slogdet", "method", method, (None, "lu", "qr"))
     return SlogdetResult(*_slogdet(A))
 
 

@@ -19,7 +19,15 @@ import numpy as np
 from jax.lax import stop_gradient
 from jax.typing import ArrayLike
 
-from linalgx._core.arguments import broadcast_batches, inexact_arrays, matrix, public, require_matrix, square_matrix
+from linalgx._core.arguments import (
+    broadcast_batches,
+    hint_at_vectors,
+    inexact_arrays,
+    matrix,
+    public,
+    require_matrix,
+    square_matrix,
+)
 from linalgx._core.arguments import tolerance as real_tolerance
 from linalgx._core.batch_minor import SMALL
 from linalgx._core.errors import info_of_spectrum, report
@@ -155,6 +163,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     if A.shape[-2] != B.shape[-2]:
         raise ValueError(
             f"linalgx.lstsq: a and b must have as many rows, but a has {A.shape[-2]} and b has {B.shape[-2]}"
+            + hint_at_vectors(A, b=B)
         )
     relative = real_tolerance("lstsq", A, rcond=rcond)
     if relative is not None:

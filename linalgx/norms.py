@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
-from linalgx._core.arguments import inexact_array, normalize_axes, public, require_matrix
+from linalgx._core.arguments import array, inexact_array, normalize_axes, public, require_matrix
 from linalgx._core.batch_minor import SMALL, fold
 from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.matrix import squared_modulus
@@ -25,9 +25,15 @@ REAL = (int, float, np.integer, np.floating)
 MATRIX_ORDERS = ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf)
 
 
-@public("axis", "keepdims", "ord")
+@public("axis", "keepdims", "ord", "dtype")
 def vector_norm(
-    x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False, ord: float = 2
+    x: ArrayLike,
+    /,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    keepdims: bool = False,
+    ord: float = 2,
+    dtype: DTypeLike | None = None,
 ) -> jax.Array:
     """Norm of vectors: ``(sum of |x|^ord)^(1/ord)``, the largest modulus (inf), the smallest (-inf), or the count (0).
 
@@ -36,6 +42,7 @@ def vector_norm(
         axis: the axis or axes that hold the vectors; None takes the whole array as one vector.
         keepdims: keep the reduced axes, with length 1.
         ord: any real number, inf or -inf. 0 counts the elements that are not zero.
+        dtype: the dtype that x is converted to first: a floating one, or a complex one (only that if x is complex).
 
     Returns:
         The norms, real, x.shape without the axes that hold the vectors, in the promoted dtype of x. They are
@@ -44,7 +51,7 @@ def vector_norm(
     Raises:
         ValueError: if axis does not exist or is repeated, if ord is not a real number, or if it is negative and
             the vectors have no elements.
-        TypeError: if x is not an array of numbers.
+        TypeError: if x is not an array of numbers, or cannot be converted to dtype.
 
     On failure:
         NaN in x gives NaN in that norm alone.
@@ -64,13 +71,15 @@ def vector_norm(
     Source:
         Rockafellar (1970), Convex Analysis, section 23.
     """
-    X = inexact_array("vector_norm", x=x)
+    X = _converted("vector_norm", x, dtype)
     axes = tuple(range(X.ndim)) if axis is None else normalize_axes("vector_norm", "axis", axis, X.ndim)
     return _squeeze(norm_of_vectors("vector_norm", X, ord, axes), axes, keepdims)
 
 
-@public("keepdims", "ord")
-def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "fro") -> jax.Array:
+@public("keepdims", "ord", "dtype")
+def matrix_norm(
+    x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "fro", dtype: DTypeLike | None = None
+) -> jax.Array:
     """Norm of matrices.
 
     Args:
@@ -78,6 +87,7 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "
         keepdims: keep the last two axes, with length 1.
         ord: "fro", the 2-norm of all elements; "nuc", the sum of the singular values; 2 or -2, the largest or the
             smallest of them; 1 or -1, the largest or the smallest sum of moduli in a column; inf or -inf, in a row.
+        dtype: the dtype that x is converted to first, as in :func:`vector_norm`.
 
     Returns:
         The norms, real, shape (...), in the promoted dtype of x; 0 for a matrix without elements.
@@ -85,7 +95,7 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "
     Raises:
         ValueError: if x has fewer than two axes, if ord is none of these, or if it is negative and there is nothing
             to take the smallest of.
-        TypeError: if x is not an array of numbers.
+        TypeError: if x is not an array of numbers, or cannot be converted to dtype.
         LinAlgError: inside :func:`raise_errors`, for "nuc", 2 and -2, if a matrix holds NaN or infinity, or LAPACK did
             not converge.
 
@@ -106,18 +116,20 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: str | float = "
     Source:
         Watson (1992), Linear Algebra and its Applications 170, 33-45.
     """
-    X = inexact_array("matrix_norm", x=x)
+    X = _converted("matrix_norm", x, dtype)
     require_matrix("matrix_norm", x=X)
     axes = (X.ndim - 2, X.ndim - 1)
     return _squeeze(norm_of_matrices("matrix_norm", X, ord, axes), axes, keepdims)
 
 
-@public("ord", "axis", "keepdims")
+@public("ord", "axis", "keepdims", "dtype")
 def norm(
     x: ArrayLike,
     ord: str | float | None = None,
     axis: int | tuple[int, ...] | None = None,
     keepdims: bool = False,
+    *,
+    dtype: DTypeLike | None = None,
 ) -> jax.Array:
     """Norm of vectors or of matrices, as :func:`numpy.linalg.norm` tells them apart.
 
@@ -127,6 +139,7 @@ def norm(
         axis: one axis for vectors, two different ones for matrices. None takes the whole array: flattened if ord is
             None, and otherwise as the vector or the matrix that it is.
         keepdims: keep the reduced axes, with length 1.
+        dtype: the dtype that x is converted to first, as in :func:`vector_norm`.
 
     Returns:
         The norms, real, x.shape without the reduced axes, in the promoted dtype of x.
@@ -134,7 +147,7 @@ def norm(
     Raises:
         ValueError: if axis does not exist, is repeated, or names more than two axes; if ord is given without axis
             and x is neither a vector nor a matrix; if ord is not an order of that norm.
-        TypeError: if x is not an array of numbers.
+        TypeError: if x is not an array of numbers, or cannot be converted to dtype.
         LinAlgError: inside :func:`raise_errors`, as :func:`matrix_norm`.
 
     On failure:
@@ -151,7 +164,7 @@ def norm(
     Source:
         Rockafellar (1970), Convex Analysis, section 23.
     """
-    X = inexact_array("norm", x=x)
+    X = _converted("norm", x, dtype)
     everything = tuple(range(X.ndim))
     axes = everything if axis is None else normalize_axes("norm", "axis", axis, X.ndim)
     if axis is None and ord is None:
@@ -165,6 +178,17 @@ def norm(
     else:
         raise ValueError(f"linalgx.norm: axis must be one axis or two, but {axis} came")
     return _squeeze(out, axes, keepdims)
+
+
+def _converted(function: str, x: ArrayLike, dtype: DTypeLike | None) -> jax.Array:
+    """The argument of a norm in the dtype in which it is computed."""
+    if dtype is not None:
+        x = array(function, x=x)
+        kind = jnp.complexfloating if jnp.iscomplexobj(x) else jnp.inexact
+        if not jnp.issubdtype(dtype, kind):
+            raise TypeError(f"linalgx.{function}: x of dtype {x.dtype} has no norm in dtype {jnp.dtype(dtype)}")
+        x = x.astype(dtype)
+    return inexact_array(function, x=x)
 
 
 def _squeeze(x: jax.Array, axes: tuple[int, ...], keepdims: bool) -> jax.Array:

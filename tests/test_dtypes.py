@@ -1,10 +1,13 @@
 """Integers, half precision, single precision, and promotion between arguments."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import linalgx
 from tests.operations import FIRST_CASES
 from tests.operations.case import Case, assert_close, tolerance
 
@@ -37,6 +40,41 @@ def test_integers_promote(case: Case, rng) -> None:
     integer_shapes = jax.eval_shape(case, *map(jnp.asarray, integers))
     if not all(jnp.issubdtype(x.dtype, jnp.integer) for x in jax.tree.leaves(integer_shapes)):
         assert jax.tree.map(lambda x: x.dtype, shapes) == jax.tree.map(lambda x: x.dtype, integer_shapes)
+
+
+MIXED = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "int8", "uint32", "int64", "bool")
+OF_TWO_ARRAYS = {
+    "solve": linalgx.solve,
+    "solve_triangular": lambda a, b: linalgx.solve_triangular(a, b, upper=True),
+    "cholesky_solve": lambda a, b: linalgx.cholesky_solve(b, a),
+    "lu_solve": lambda a, b: linalgx.lu_solve(a, jnp.arange(2), b),
+    "ldl_solve": lambda a, b: linalgx.ldl_solve(a, jnp.arange(2), b),
+    "lstsq": lambda a, b: linalgx.lstsq(a, b).solution,
+    "tensorsolve": linalgx.tensorsolve,
+    "ormqr": lambda a, b: linalgx.ormqr(a, jnp.zeros(2, a.dtype), b[:, None]),
+}
+
+
+@pytest.mark.parametrize("name", OF_TWO_ARRAYS)
+def test_two_arrays_promote_as_in_jax(name: str) -> None:
+    """First together, by JAX's rules, and then to floating numbers."""
+    for first, second in itertools.product(MIXED, repeat=2):
+        a, b = jnp.eye(2, dtype=first), jnp.ones(2, second)
+        with jax.numpy_dtype_promotion("standard"):
+            out = jax.eval_shape(OF_TWO_ARRAYS[name], a, b)
+            promoted = jnp.promote_types(first, second)
+        if not jnp.issubdtype(promoted, jnp.inexact):
+            promoted = jnp.float64 if promoted.itemsize == 8 else jnp.float32
+        assert out.dtype == promoted, (first, second)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["float16", "bfloat16"])
+def test_tolerances_do_not_decide_the_dtype(dtype) -> None:
+    a, b = jnp.eye(2, dtype=dtype), jnp.ones(2, dtype)
+    for tolerance_ in (0.1, np.float64(0.1), jnp.float32(0.1)):
+        for keyword in ("rtol", "atol", "rcond"):
+            assert linalgx.pinv(a, **{keyword: tolerance_}).dtype == dtype
+        assert linalgx.lstsq(a, b, rcond=tolerance_).solution.dtype == dtype
 
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)

@@ -50,7 +50,7 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
         @functools.wraps(function)
         def body(*args: Any, **kwargs: Any) -> Any:
             call = check(args, kwargs)
-            half = None if users_precision else _half_precision(jax.tree.leaves((args, kwargs)))
+            half = None if users_precision else _half_precision(call.arguments)
             numerics = contextlib.nullcontext() if users_precision else house_numerics()
             with numerics, collect_reports() as reports:
                 out = function(*call.args, **call.kwargs)
@@ -176,10 +176,18 @@ _KINDS = {"bool": _flag, "DTypeLike | None": _dtype, "jax.lax.PrecisionLike": _p
 """How a static argument is checked, by its annotation."""
 
 
-def _half_precision(leaves: Sequence[Any]) -> Any:
-    """The 16-bit dtype that all inexact arrays among ``leaves`` share, or None."""
-    arrays = (x for x in leaves if isinstance(x, jax.Array | np.ndarray | np.generic))
-    dtypes = {x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.inexact)}
+_TOLERANCES = ("atol", "rtol", "rcond", "tol")
+"""Arguments that are arrays, but do not decide the dtype of a result."""
+
+
+def _half_precision(arguments: dict[str, Any]) -> Any:
+    """The 16-bit dtype that is asked for, or that all inexact arrays among the arguments of a call share, or None."""
+    if arguments.get("dtype") is not None:
+        dtypes = {jnp.dtype(arguments["dtype"])}
+    else:
+        leaves = jax.tree.leaves([value for name, value in arguments.items() if name not in _TOLERANCES])
+        arrays = (x for x in leaves if isinstance(x, jax.Array | np.ndarray | np.generic))
+        dtypes = {x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.inexact)}
     only = dtypes.pop() if len(dtypes) == 1 else None
     return only if only in HALF else None
 
@@ -208,7 +216,7 @@ def array(function: str, **named: Any) -> jax.Array:
 def inexact_arrays(function: str, **named: Any) -> list[jax.Array]:
     """The arguments in ``named``, promoted together to one of float32, float64, complex64, complex128."""
     arrays = [array(function, **{name: x}) for name, x in named.items()]
-    dtype = _promoted(function, {name: _inexact(x.dtype) for name, x in zip(named, arrays, strict=True)})
+    dtype = _inexact(_promoted(function, dict(zip(named, arrays, strict=True))))
     if dtype not in NATIVE:
         raise TypeError(f"linalgx.{function}: {' and '.join(named)} must promote to one of {_NATIVE}, but {dtype} came")
     return [x.astype(dtype) for x in arrays]
@@ -217,7 +225,7 @@ def inexact_arrays(function: str, **named: Any) -> list[jax.Array]:
 def promoted_arrays(function: str, **named: Any) -> list[jax.Array]:
     """The arguments in ``named`` as arrays of the dtype to which they promote together, whichever it is."""
     arrays = [array(function, **{name: x}) for name, x in named.items()]
-    dtype = _promoted(function, {name: x for name, x in zip(named, arrays, strict=True)})
+    dtype = _promoted(function, dict(zip(named, arrays, strict=True)))
     return [x.astype(dtype) for x in arrays]
 
 
@@ -362,8 +370,7 @@ def linear_system(
     require_matrix(function, **{b: B})
     if B.shape[-2 if left else -1] != n:
         have = f"{B.shape[-2]} rows" if left else f"{B.shape[-1]} columns"
-        is_batch_of_vectors = left and B.ndim > 1 and B.shape == A.shape[:-1]
-        hint = f"; for a batch of vectors give {b}[..., None], or use jax.vmap" if is_batch_of_vectors else ""
+        hint = hint_at_vectors(A, **{b: B}) if left else ""
         raise ValueError(f"linalgx.{function}: {b} has {have}, but {a} is {n} x {n}{hint}")
     if A.ndim == 2 and B.ndim > 2:
         in_rows = jnp.moveaxis(B, -2, 0) if left else B
@@ -372,6 +379,13 @@ def linear_system(
         return A, folded, lambda X: jnp.moveaxis(X.reshape(in_rows.shape), 0, -2) if left else X.reshape(B.shape)
     A, B = broadcast_batches(function, **{a: A, b: B})
     return A, B, lambda X: X
+
+
+def hint_at_vectors(A: jax.Array, **named: jax.Array) -> str:
+    """What to add to an error about the shape of a right-hand side that is a batch of vectors, one for each matrix."""
+    ((b, B),) = named.items()
+    is_batch_of_vectors = B.ndim > 1 and B.shape == A.shape[:-1]
+    return f"; for a batch of vectors give {b}[..., None], or use jax.vmap" if is_batch_of_vectors else ""
 
 
 @composite()
@@ -405,6 +419,8 @@ def integer(function: str, name: str, value: Any) -> int:
 def normalize_axis(function: str, name: str, axis: Any, ndim: int) -> int:
     """``axis`` counted from the front."""
     axis = integer(function, name, axis)
+    if ndim == 0:
+        raise ValueError(f"linalgx.{function}: {name} is {axis}, but a number has no axes")
     if not -ndim <= axis < ndim:
         raise ValueError(f"linalgx.{function}: {name} must be between {-ndim} and {ndim - 1}, but {axis} came")
     return axis % ndim

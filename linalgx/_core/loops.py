@@ -63,7 +63,10 @@ def _is_view(instruction: Any) -> bool:
     if instruction.name == "stablehlo.transpose":
         order = list(ir.DenseI64ArrayAttr(instruction.attributes["permutation"]))
         return bool(order[-1] == len(order) - 1)
-    return instruction.name in {f"stablehlo.{name}" for name in ("broadcast_in_dim", "reshape", "slice", "concatenate")}
+    return instruction.name in _VIEWS
+
+
+_VIEWS = tuple(f"stablehlo.{name}" for name in ("broadcast_in_dim", "reshape", "slice", "concatenate"))
 
 
 def _ends_loops(source: Any) -> bool:

@@ -64,14 +64,17 @@ def cholesky(a: ArrayLike, *, upper: bool = False, symmetrize_input: bool = True
     return H(L) if upper else L
 
 
-@public("upper", "check_errors")
-def cholesky_ex(a: ArrayLike, *, upper: bool = False, check_errors: bool = False) -> CholeskyExResult:
+@public("upper", "check_errors", "symmetrize_input")
+def cholesky_ex(
+    a: ArrayLike, *, upper: bool = False, check_errors: bool = False, symmetrize_input: bool = True
+) -> CholeskyExResult:
     """Cholesky factor of a Hermitian matrix, and for each matrix whether it is positive definite.
 
     Args:
         a: shape (..., n, n), real or complex. Its Hermitian part (A + A^H)/2 is factored.
         upper: return the upper factor instead of the lower.
         check_errors: raise if a matrix is not positive definite, as all functions do inside :func:`raise_errors`.
+        symmetrize_input: if False, read only the triangle that ``upper`` names, as torch does.
 
     Returns:
         ``L``, shape (..., n, n), as :func:`cholesky` gives it, and ``info``, int32 of shape (...): 0, or the order
@@ -96,7 +99,7 @@ def cholesky_ex(a: ArrayLike, *, upper: bool = False, check_errors: bool = False
     Source:
         Murray (2016), arXiv:1602.07527.
     """
-    A = _read("cholesky_ex", a, upper, symmetrize=True)
+    A = _read("cholesky_ex", a, upper, symmetrize_input)
     L = cholesky_p(A)
     info = cholesky_info_p(jax.lax.stop_gradient(A), jax.lax.stop_gradient(L))
     if check_errors:

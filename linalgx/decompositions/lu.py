@@ -150,23 +150,23 @@ def lu_factor_ex(a: ArrayLike, *, pivot: bool = True, check_errors: bool = False
 
 
 @public("left", "adjoint")
-def lu_solve(LU: ArrayLike, pivots: ArrayLike, B: ArrayLike, *, left: bool = True, adjoint: bool = False) -> jax.Array:
-    """Solve A X = B, X A = B, A^H X = B or X A^H = B with the LU factorisation of A.
+def lu_solve(LU: ArrayLike, pivots: ArrayLike, b: ArrayLike, *, left: bool = True, adjoint: bool = False) -> jax.Array:
+    """Solve A x = b, x A = b, A^H x = b or x A^H = b with the LU factorisation of A.
 
     Args:
         LU: shape (..., n, n), from :func:`lu_factor`.
         pivots: integers of shape (..., n), from :func:`lu_factor`, counted from 0.
-        B: shape (..., n, k), or (..., k, n) for ``left=False``, or (n,) for one right-hand side. The leading axes
-            of LU and B broadcast.
-        left: A stands on the left of X; if False, on its right.
+        b: shape (..., n, k), or (..., k, n) for ``left=False``, or (n,) for one right-hand side. The leading axes
+            of LU and b broadcast.
+        left: A stands on the left of x; if False, on its right.
         adjoint: solve with A^H instead of A.
 
     Returns:
-        X, of the shape of B (with the leading axes broadcast), in the promoted dtype of LU and B.
+        x, of the shape of b (with the leading axes broadcast), in the promoted dtype of LU and b.
 
     Raises:
-        ValueError: if LU is not square, or pivots or B do not fit it.
-        TypeError: if LU or B is not an array of numbers, or pivots not one of integers.
+        ValueError: if LU is not square, or pivots or b do not fit it.
+        TypeError: if LU or b is not an array of numbers, or pivots not one of integers.
         LinAlgError: inside :func:`raise_errors`, if U has a zero on its diagonal or the pivots are no row numbers.
 
     On failure:
@@ -174,7 +174,7 @@ def lu_solve(LU: ArrayLike, pivots: ArrayLike, B: ArrayLike, *, left: bool = Tru
         0 to n - 1 (those of torch, which count from 1, are not).
 
     Derivatives:
-        both modes, every order, with respect to LU and B.
+        both modes, every order, with respect to LU and b.
 
     Example:
         >>> import jax.numpy as jnp, linalgx
@@ -185,14 +185,14 @@ def lu_solve(LU: ArrayLike, pivots: ArrayLike, B: ArrayLike, *, left: bool = Tru
     Source:
         Giles (2008), section 2.3.1.
     """
-    factors, rhs = inexact_arrays("lu_solve", LU=LU, B=B)
+    factors, B = inexact_arrays("lu_solve", LU=LU, b=b)
     order = integer_array("lu_solve", pivots=pivots)
     require_matrix("lu_solve", LU=factors)
-    A, rhs, restore = linear_system("lu_solve", left, LU=factors, B=rhs)
+    A, B, restore = linear_system("lu_solve", left, LU=factors, b=B)
     _require_pivots("lu_solve", factors, order)
     report("lu_solve", ZERO_PIVOT, _info_of_factors, factors, order)
     order = jnp.broadcast_to(order, A.shape[:-1])
-    X = lu_solve_p(A, order, rhs, left=left, adjoint=adjoint)
+    X = lu_solve_p(A, order, B, left=left, adjoint=adjoint)
     return restore(nan_where(_out_of_range(order, A), X))
 
 

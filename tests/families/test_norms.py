@@ -1,5 +1,7 @@
 """What the table cannot say of norms: extreme scales, zeros, ties, NaN, singular matrices."""
 
+import functools
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -332,6 +334,30 @@ def test_rank_at_every_scale(dtype, rng) -> None:
     ranks = np.broadcast_to(np.arange(4), (3, 4))
     np.testing.assert_array_equal(linalgx.matrix_rank(jnp.asarray(A)), ranks)
     np.testing.assert_array_equal(linalgx.matrix_rank(jnp.asarray(A @ A.conj().mT), hermitian=True), ranks)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [linalgx.norm, linalgx.vector_norm, linalgx.matrix_norm, functools.partial(linalgx.vector_norm, ord=0)],
+    ids=["norm", "vector_norm", "matrix_norm", "count"],
+)
+def test_dtype_is_that_of_the_computation(norm) -> None:
+    x = jnp.full((30, 30), 3, jnp.float16)
+    for dtype, result in (
+        ("float64", "float64"),
+        ("float32", "float32"),
+        ("bfloat16", "bfloat16"),
+        ("complex128", "float64"),
+    ):
+        for given in (x, x.astype(int)):
+            assert norm(given, dtype=dtype).dtype == result
+    assert float(norm(1e-3 * jnp.ones((2, 2), jnp.float64) + 1, dtype=jnp.float16)) == float(
+        norm(jnp.asarray(1e-3 * np.ones((2, 2)) + 1, jnp.float16))
+    )
+    assert norm(x.astype(complex), dtype=jnp.complex64).dtype == jnp.float32
+    for given, dtype in ((x.astype(complex), jnp.float32), (x, jnp.int32)):
+        with pytest.raises(TypeError, match=r"linalgx\.\w+: x of dtype \w+ has no norm in dtype"):
+            norm(given, dtype=dtype)
 
 
 def test_rank_tolerances_as_torch_has_them() -> None:

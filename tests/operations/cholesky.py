@@ -54,6 +54,13 @@ CASES = [
         lambda a: (np.linalg.cholesky(a), np.int32(0)),
     ),
     Case(
+        "cholesky_ex",
+        "upper triangle",
+        lambda rng, d: (positive_definite(rng, d, 3) + np.tril(general(rng, d, 3, 3), -1),),
+        lambda a: (np.linalg.cholesky(a, upper=True), np.int32(0)),
+        {"symmetrize_input": False, "upper": True},
+    ),
+    Case(
         "cholesky_solve",
         "lower",
         lambda rng, d: (general(rng, d, 4, 2), triangular(rng, d, 4)),
