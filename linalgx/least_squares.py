@@ -30,7 +30,7 @@ from linalgx._core.arguments import (
 )
 from linalgx._core.arguments import tolerance as real_tolerance
 from linalgx._core.batch_minor import SMALL
-from linalgx._core.errors import info_of_spectrum, report
+from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.loops import as_it_lies, replaced
 from linalgx._core.matrix import (
     H,
@@ -247,6 +247,8 @@ def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
     m, n = max(A.shape[-2:]), min(A.shape[-2:])
     eps = jnp.finfo(A.dtype).eps
     unit = power_of_two(jnp.real(_scale(A)))
+    # a matrix that is not finite is given up: it does not decide for the others
+    failed = not_finite(A)
 
     def tall() -> jax.Array:
         # of size 1, so that no square and no product with a right-hand side leaves the range before the solution does
@@ -255,7 +257,8 @@ def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
 
     def of_full_rank(U: jax.Array, sign: float, W: jax.Array) -> list[jax.Array]:
         f = jnp.broadcast_to(sign / unit[..., 0], (*A.shape[:-2], n))
-        return [as_it_lies(U), f, as_it_lies(W), jnp.sum(f != 0, axis=-1)]
+        rank = jnp.sum((f != 0) & ~failed[..., None], axis=-1)
+        return [as_it_lies(U), f, as_it_lies(nan_where(failed, W)), rank]
 
     def by_cholesky(U: jax.Array, f: jax.Array, W: jax.Array, rank: jax.Array) -> list[jax.Array]:
         U = solve_triangular_p(L, U, lower=True, left=False, unit_diagonal=False, adjoint=True)
@@ -266,7 +269,7 @@ def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
         reflections, R, tau = lapack.geqrf(tall())
         inverse = _inverse(R, lower=False)
         # a product of bounds, with room for the rounding errors of the inverse; false where there is a NaN
-        is_certain = jnp.all(m * eps * _norm_bound(R) * _norm_bound(inverse) < 0.25)
+        is_certain = jnp.all((m * eps * _norm_bound(R) * _norm_bound(inverse) < 0.25) | failed)
         return [~is_certain, *of_full_rank(lapack.householder_product(reflections, tau), 1, H(inverse))]
 
     def by_svd(*_: jax.Array) -> list[jax.Array]:
@@ -281,7 +284,7 @@ def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
     is_precise = _size_of_error(U, W) < eps ** (1 / 5) / 2
     # the bound that costs nothing: the condition is small where E is
     is_certain = m * eps * _frobenius(L) * _frobenius(W) < 0.25
-    serves = jnp.all(is_precise & is_certain)
+    serves = jnp.all((is_precise & is_certain) | failed)
     factors = of_full_rank(U, -1, W)
     if not for_few:
         factors = replaced(serves, by_cholesky, factors)

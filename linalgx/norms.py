@@ -19,6 +19,7 @@ from linalgx._core.batch_minor import SMALL, fold
 from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.matrix import squared_modulus
 from linalgx._core.operation import Operation, SmallKernel, always
+from linalgx._kernels.exponential import power_of_two
 from linalgx.decompositions.svd import svdvals_p
 
 REAL = (int, float, np.integer, np.floating)
@@ -54,7 +55,7 @@ def vector_norm(
         TypeError: if x is not an array of numbers, or cannot be converted to dtype.
 
     On failure:
-        NaN in x gives NaN in that norm alone.
+        NaN in x gives NaN in that norm alone (``ord=0`` counts it).
 
     Derivatives:
         both modes, every order, at every scale. Where the norm is not smooth, a subgradient, and finite second
@@ -375,8 +376,12 @@ vector_norm_p.defjvp(_vector_norm_jvp, source="the chain rule; subgradients: Roc
 
 
 def _divide(X: jax.Array, n: jax.Array) -> jax.Array:
-    # by parts: the quotient of two complex numbers would overflow
-    return jax.lax.complex(jnp.real(X) / n, jnp.imag(X) / n) if jnp.iscomplexobj(X) else X / n
+    # XLA multiplies by 1 / n, which is zero for the largest n; by parts: quotients of complex numbers would overflow
+    unit = 1 / power_of_two(n)
+    n = n * unit
+    if jnp.iscomplexobj(X):
+        return jax.lax.complex(jnp.real(X) * unit / n, jnp.imag(X) * unit / n)
+    return X * unit / n
 
 
 quotient_p = Operation(

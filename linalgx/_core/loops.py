@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -50,7 +51,8 @@ def _conditional(x: jax.Array) -> jax.Array:
 
 
 def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
-    return [x] if _is_in_memory(x) else mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
+    kept = _is_in_memory(x) and not _is_called(ctx)
+    return [x] if kept else mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
 
 
 def _is_in_memory(x: ir.Value) -> bool:
@@ -73,9 +75,13 @@ def _ends_loops(source: Any) -> bool:
     """Whether XLA has what comes from there in memory: no loop computes it where it is read."""
     if isinstance(source, ir.Block):
         return _is_of_program(source)
-    if source.name == "stablehlo.custom_call":
-        return str(ir.StringAttr(source.attributes["call_target_name"]).value).startswith("lapack_")
-    return source.name in ("stablehlo.case", "stablehlo.while") or _is_kernel(source)
+    return source.name in ("stablehlo.case", "stablehlo.while") or _is_lapack(source) or _is_kernel(source)
+
+
+def _is_lapack(source: Any) -> bool:
+    """Whether LAPACK computes it."""
+    name = source.attributes["call_target_name"] if source.name == "stablehlo.custom_call" else None
+    return name is not None and str(ir.StringAttr(name).value).startswith("lapack_")
 
 
 def _origins(x: ir.Value, passes: Callable[[Any], bool]) -> Iterator[Any]:
@@ -150,26 +156,65 @@ not_constant_p = _identity("not_constant")
 
 
 def _not_constant(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
-    return mlir.lower_fun(_conditional, multiple_results=False)(ctx, x) if _may_be_constant(x) else [x]
+    never_constant = _is_unknown(x, _is_called(ctx))
+    return [x] if never_constant else mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
 
 
 mlir.register_lowering(not_constant_p, lambda ctx, x: [x])
 mlir.register_lowering(not_constant_p, _not_constant, platform="cpu", cacheable=False)
 
 
-def _may_be_constant(x: ir.Value) -> bool:
-    """Whether XLA may find that x is a constant: if all that it is computed from is one, or of a function's making.
+def _is_unknown(x: ir.Value, is_called: bool) -> bool:
+    """Whether XLA cannot find any entry of x to be a constant, however it simplifies what x is computed from."""
+    found: dict[ir.Value, bool] = {}
+    waiting = [x]
+    while waiting:
+        decide, operands = _what_decides(waiting[-1], is_called)
+        missing = next((operand for operand in operands if operand not in found), None)
+        # any is settled by one that is unknown, all by one that may not be
+        settled = any(found.get(operand) is (decide is any) for operand in operands)
+        if settled or missing is None:
+            found[waiting.pop()] = decide(found.get(operand, decide is not any) for operand in operands)
+        else:
+            waiting.append(missing)
+    return found[x]
 
-    It does not look into a custom call or one that it may not inline, and does not know what is behind a barrier.
+
+def _what_decides(x: ir.Value, is_called: bool) -> tuple[Callable[..., bool], Sequence[ir.Value]]:
+    """Which operands of the instruction behind x are to be unknown, all or any of them, if x is.
+
+    All of none is true: nobody looks behind a call of LAPACK, a barrier, or a function that stays one.
     """
-    opaque = ("stablehlo.custom_call", "stablehlo.optimization_barrier")
+    source = x.owner
+    if math.prod(ir.RankedTensorType(x.type).shape) == 0:
+        return any, ()
+    if isinstance(source, ir.Block):
+        return (all if _is_of_program(source) and not is_called else any), ()
+    name, operands = source.name.removeprefix("stablehlo."), list(source.operands)
+    if name == "optimization_barrier" or _is_lapack(source) or _is_kernel(source):
+        return all, ()
+    if name == "while":
+        return all, [operands[ir.OpResult(x).result_number]]
+    if name in ("case", "slice", "dynamic_slice", "gather", "reduce"):
+        return all, operands[:1]
+    is_floating = isinstance(ir.RankedTensorType(x.type).element_type, (ir.FloatType, ir.ComplexType))
+    if name == "compare" or (name in _ARITHMETIC and is_floating):
+        return any, operands
+    if name == "func.call" or not operands:
+        return any, ()
+    return all, operands
 
-    def is_unknown(source: Any) -> bool:
-        if isinstance(source, ir.Block):
-            return _is_of_program(source)
-        return source.name in opaque or _is_kernel(source)
 
-    return not any(map(is_unknown, _origins(x, lambda source: source.name not in (*opaque, "func.call"))))
+_ARITHMETIC = (
+    *("add", "subtract", "multiply", "divide", "negate", "abs", "sqrt", "rsqrt", "exponential", "log", "convert"),
+    *("transpose", "reshape", "broadcast_in_dim", "reverse", "dot_general"),
+)
+"""Instructions of which each entry depends on an entry of each operand, whatever the others are."""
+
+
+def _is_called(ctx: mlir.LoweringRuleContext) -> bool:
+    """Whether the program becomes part of another: that which is exported does, where it is called."""
+    return bool(ctx.module_context.lowering_parameters.for_export)
 
 
 def _part_by_part(

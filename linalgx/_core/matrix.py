@@ -134,7 +134,8 @@ def reciprocal_gaps(values: jax.Array, error: jax.Array | None = None) -> jax.Ar
     eps = jnp.finfo(values.dtype).eps
     magnitude = jnp.abs(values)
     largest = jnp.max(magnitude, axis=-1, initial=0)[..., None, None]
-    rounding = 4 * math.sqrt(values.shape[-1]) * eps * largest
+    # LAPACK's eigenvalues that coincide were up to 5 sqrt(n) eps apart (n = 3 to 12, 3000 matrices each)
+    rounding = 8 * math.sqrt(values.shape[-1]) * eps * largest
     if error is not None:
         rounding = jnp.maximum(rounding, larger_of_pair(error))
     two_thirds = eps ** (2 / 3)

@@ -107,9 +107,13 @@ def _cofactor(A: jax.Array, i: int, j: int) -> jax.Array:
 
 
 def _expansion(A: jax.Array) -> jax.Array:
-    if A.shape[-1] <= 1:
+    n = A.shape[-1]
+    if n <= 1:
         return jnp.prod(diagonal(A), axis=-1)
-    return functools.reduce(jnp.add, (A[..., 0, j] * _cofactor(A, 0, j) for j in range(A.shape[-1])))
+    terms = [A[..., 0, j] * _cofactor(A, 0, j) for j in range(n)]
+    delta = functools.reduce(jnp.add, terms)
+    # a fused multiplication and addition leaves the rounding error of a product where the two of equal rows cancel
+    return jnp.where(terms[0] == -terms[1], 0, delta) if n == 2 else delta
 
 
 def _some_nan(delta: jax.Array) -> jax.Array:

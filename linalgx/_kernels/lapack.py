@@ -25,6 +25,26 @@ from linalgx._kernels.interchanges import interchange
 Function = Callable[..., Sequence[jax.Array]]
 
 
+def scaled(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A with its largest entry near 1, the power of two by which it was divided, and the flag of failed members.
+
+    Where LAPACK scales by itself, from 1e12 in single precision, eigenvalues come out wrong, or NaN, through jax.lax;
+    and for input that is not finite it makes some of the outputs finite.
+    """
+    largest = largest_entry(A)
+    failed = ~jnp.isfinite(largest)
+    limit = jnp.finfo(A.dtype).maxexp - 28
+    exponent = jnp.clip(jnp.frexp(jnp.where(failed, 0, largest))[1], -limit, limit)
+    scale = jnp.ldexp(jnp.ones_like(largest), exponent)
+    A = jnp.where(failed, 0, A * (1 / scale).astype(A.dtype))
+    return A, scale[..., 0, 0], failed[..., 0, 0]
+
+
+def restored(l: jax.Array, scale: jax.Array, failed: jax.Array) -> jax.Array:
+    """The eigenvalues of A from those of what :func:`scaled` gives."""
+    return jnp.where(failed[..., None], jnp.nan, l * scale[..., None].astype(l.dtype))
+
+
 # LAPACK reads a matrix column by column. One that lies in memory row by row, as JAX's arrays do, is its transpose to
 # LAPACK: a call that is written for the transposes takes and gives such matrices as they lie, without a copy.
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, square_matrix
-from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
+from linalgx._core.errors import info_of_spectrum, nan_where, report
 from linalgx._core.loops import as_it_lies, replaced
-from linalgx._core.matrix import H, T, diagonal, identity, larger_of_pair, largest_entry, reciprocal_gaps
+from linalgx._core.matrix import H, T, diagonal, identity, larger_of_pair, reciprocal_gaps
 from linalgx._core.operation import Operation
 from linalgx._core.results import EigResult
 from linalgx._kernels import lapack
@@ -110,27 +110,9 @@ def eigvals(a: ArrayLike) -> jax.Array:
 
 
 def _eig(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    A, scale, failed = _prepare(A)
+    A, scale, failed = lapack.scaled(A)
     l, V = lapack.eig(A)
-    return _restore(l, scale, failed), nan_where(failed, V)
-
-
-def _prepare(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A with its largest entry near 1, the power of two by which it was divided, and the flag of failed members.
-
-    Where LAPACK scales by itself, from 1e12 in single precision, eigenvalues come out wrong through jax.lax.
-    """
-    failed = not_finite(A)
-    A = jnp.where(failed[..., None, None], 0, A)
-    largest = largest_entry(A)
-    limit = jnp.finfo(A.dtype).maxexp - 28
-    exponent = jnp.clip(jnp.frexp(largest)[1], -limit, limit)
-    scale = jnp.ldexp(jnp.ones_like(largest), exponent)
-    return A * (1 / scale).astype(A.dtype), scale[..., 0, 0], failed
-
-
-def _restore(l: jax.Array, scale: jax.Array, failed: jax.Array) -> jax.Array:
-    return jnp.where(failed[..., None], jnp.nan, l * scale[..., None].astype(l.dtype))
+    return lapack.restored(l, scale, failed), nan_where(failed, V)
 
 
 eig_p = Operation("eig", _eig)
@@ -146,20 +128,20 @@ def _eigensystem(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     of a matrix of rank one. Then those of the matrix moved by a rounding error are taken: they are independent with
     probability one, and as exact.
     """
-    prepared, scale, failed = _prepare(A)
+    prepared, scale, failed = lapack.scaled(A)
     eps = jnp.finfo(A.dtype).eps
     system = _with_inverse(prepared)
     parallel = ~(_largest_condition(system[2]) <= eps**-0.75)
 
     def moved(*system: jax.Array) -> list[jax.Array]:
-        prepared, _, _ = _prepare(as_it_lies(A))
+        prepared, _, _ = lapack.scaled(as_it_lies(A))
         E = eps * jax.random.normal(jax.random.key(0), A.shape[-2:], eps.dtype)
         new = _with_inverse(prepared + E.astype(A.dtype))
         return list(new) if A.ndim == 2 else [_select(parallel, *pair) for pair in zip(new, system, strict=True)]
 
     l, V, W = replaced(jnp.any(parallel), moved, system)
     useless = failed | ~(_largest_condition(W) <= eps**-0.75)
-    return _restore(l, scale, failed), nan_where(failed, V), nan_where(useless, W)
+    return lapack.restored(l, scale, failed), nan_where(failed, V), nan_where(useless, W)
 
 
 def _with_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -260,8 +242,8 @@ eig_p.defjvp(_eig_jvp, source="Boeddeker et al. (2017), arXiv:1701.00392, sectio
 
 
 def _eigvals(A: jax.Array) -> jax.Array:
-    A, scale, failed = _prepare(A)
-    return _restore(lapack.eigvals(A), scale, failed)
+    A, scale, failed = lapack.scaled(A)
+    return lapack.restored(lapack.eigvals(A), scale, failed)
 
 
 eigvals_p = Operation("eigvals", _eigvals)

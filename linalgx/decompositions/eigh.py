@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
 from linalgx._core.batch_minor import LARGEST
-from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
+from linalgx._core.errors import info_of_spectrum, nan_where, report
 from linalgx._core.matrix import (
     H,
     diagonal,
@@ -127,13 +127,11 @@ def _read(function: str, a: ArrayLike, UPLO: str | None, symmetrize: bool) -> ja
 
 
 def _eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # LAPACK makes some of the outputs finite for input that is not
-    A = hermitian_part(A)
-    failed = not_finite(A)
-    l, V = lapack.eigh(jnp.where(failed[..., None, None], 0, A))
+    A, scale, failed = lapack.scaled(hermitian_part(A))
+    l, V = lapack.eigh(A)
     if A.shape[-1] <= LARGEST:
         V = normalise_phases(V)
-    return jnp.where(failed[..., None], jnp.nan, l), nan_where(failed, V)
+    return lapack.restored(l, scale, failed), nan_where(failed, V)
 
 
 eigh_p = Operation("eigh", _eigh, small=small_kernel("eigh"))
@@ -175,10 +173,8 @@ eigh_p.defjvp(_eigh_jvp, source="Giles (2008), Collected matrix derivative resul
 
 
 def _eigvalsh(A: jax.Array) -> jax.Array:
-    A = hermitian_part(A)
-    failed = not_finite(A)
-    l = lapack.eigvalsh(jnp.where(failed[..., None, None], 0, A))
-    return jnp.where(failed[..., None], jnp.nan, l)
+    A, scale, failed = lapack.scaled(hermitian_part(A))
+    return lapack.restored(lapack.eigvalsh(A), scale, failed)
 
 
 eigvalsh_p = Operation("eigvalsh", _eigvalsh, small=small_kernel("eigvalsh"))

@@ -157,6 +157,24 @@ def test_nan_stays_in_its_member(rng) -> None:
         assert linalgx.det(jnp.asarray(A))[2] == 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("second", ["row", "multiple", "column"])
+def test_two_rows_alike(second, dtype, rng) -> None:
+    """The two products are the same number: no rounding error of one of them is left, in any program."""
+    rows = general(rng, dtype, 3000, 2)
+    A = np.stack([rows, rows * np.asarray(4 if second == "multiple" else 1, dtype)], axis=1)
+    A = jnp.asarray(A.swapaxes(1, 2) if second == "column" else A)
+    for batch in (A, A[0]):
+        for wrapped in (lambda f: f, jax.jit):
+            assert not np.any(wrapped(linalgx.det)(batch))
+            sign, logabsdet = wrapped(linalgx.slogdet)(batch)
+            assert not np.any(sign)
+            assert np.all(np.asarray(logabsdet) == -np.inf)
+            inverse, info = wrapped(linalgx.inv_ex)(batch)
+            assert np.all(np.asarray(info) == 2)
+            assert np.all(np.isnan(inverse))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
 def test_singular_logarithm(dtype) -> None:
     A = jnp.array([[1, 2], [2, 4]], dtype)

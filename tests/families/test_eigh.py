@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import linalgx
+from linalgx._kernels.select import prefer
 from tests.operations.case import tolerance
 from tests.operations.inputs import general, unitary
 
@@ -215,3 +216,47 @@ def test_against_torch(dtype, rng):
         jnp.sum((out := linalgx.eigh(A))[0] ** 3) + jnp.real(jnp.sum(C * (out[1][:, :2] @ adjoint(out[1][:, :2]))))
     )
     np.testing.assert_allclose(jnp.conj(jax.jit(jax.grad(loss))(jnp.asarray(A))), X.grad.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [4, 9, 20])
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 1e28), ("complex64", 1e36), ("float64", 1e300)])
+def test_one_entry_of_another_size(dtype, size, n, rng) -> None:
+    """LAPACK itself gives NaN for some of these."""
+    for _ in range(5):
+        A = general(rng, dtype, n, n)
+        A = A + adjoint(A)
+        A[0, -1] = A[-1, 0] = size
+        for l in (linalgx.eigh(jnp.asarray(A)).eigenvalues, linalgx.eigvalsh(jnp.asarray(A))):
+            np.testing.assert_allclose([l[0], l[-1]], [-size, size], rtol=tolerance(dtype, n))
+            assert np.all(np.isfinite(l))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+@pytest.mark.parametrize("n", [3, 4, 8])
+def test_every_kernel_tells_the_rank_of_indefinite_matrices(n, dtype, rng) -> None:
+    """Eigenvalues are exact to the tolerance of the rank, whichever the signs."""
+    U = rng.integers(-2, 3, (3000, n, n - 1)).astype(dtype)
+    A = jnp.asarray((U * np.resize([1, -1, 1], n - 1).astype(dtype)) @ adjoint(U))
+    right = np.linalg.matrix_rank(np.asarray(A, np.promote_types(dtype, np.float64)))
+    for kernel in ("batch_minor", "lapack"):
+        with prefer(kernel):
+            np.testing.assert_array_equal(linalgx.matrix_rank(A, hermitian=True), right)
+
+
+@pytest.mark.parametrize("kernel", ["batch_minor", "lapack"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_projectors_of_many_matrices(kernel, dtype, rng) -> None:
+    """The gradient of a projector on a fourfold eigenvalue, of 2000 indefinite matrices: none is taken for a gap."""
+    n, values = 8, np.array([-1.0, 0, 0, 0, 0, 0.5, 1, 2])
+    Q = np.linalg.qr(general(rng, str(np.promote_types(dtype, np.float64)), 2000, n, n))[0]
+    C = np.diag(np.arange(8.0))
+    P, rest = Q[:, :, 1:5] @ adjoint(Q[:, :, 1:5]), (Q / np.where(values == 0, -np.inf, -values)) @ adjoint(Q)
+    right = P @ C @ rest + rest @ C @ P
+
+    def pairing(A):
+        V = linalgx.eigh(A).eigenvectors[..., 1:5]
+        return jnp.sum(jnp.real(jnp.conj(V) * linalgx.matmul(jnp.asarray(C.astype(dtype)), V)))
+
+    with prefer(kernel):
+        gradient = np.conj(jax.grad(pairing)(hermitian_of(Q, values, dtype)))
+    assert np.abs(gradient - right).max() <= 100 * tolerance(dtype, n)

@@ -416,6 +416,21 @@ def test_one_matrix_of_deficient_rank_or_with_nan_in_a_batch(shape, rng):
     assert np.isfinite(gradient[jnp.array([0, 1, 3])]).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("columns", [1, 20], ids=["a column", "many columns"])
+@SHAPES
+def test_a_matrix_that_is_not_finite_changes_no_bit_of_the_others(shape, columns, value, rng):
+    good = np.stack([well_conditioned(rng, "float64", *shape) for _ in range(4)])
+    bad = good.copy()
+    bad[3, 2, 1] = value
+    b = jnp.asarray(general(rng, "float64", 4, shape[0], columns))
+    for function in (lambda A: linalgx.lstsq(A, b), lambda A: [linalgx.pinv(A)]):
+        for x, y in zip(function(jnp.asarray(bad)), function(jnp.asarray(good)), strict=True):
+            np.testing.assert_array_equal(x[:3], y[:3])
+            assert np.all(np.isnan(x[3])) or x[3] == 0
+    assert _source(bad[[0, 3]]) == "Cholesky"
+
+
 of_full_rank = pytest.mark.parametrize(
     "function", [linalgx.pinv, lambda A: linalgx.lstsq(A, A[..., :1])[0]], ids=["pinv", "lstsq"]
 )

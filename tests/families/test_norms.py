@@ -318,6 +318,15 @@ def test_condition_has_no_scale(p, rng) -> None:
         assert_close(scaled_gradient * scale, gradient, tolerance("float64", 3, 1000))
 
 
+@pytest.mark.parametrize("p", [1, -1, "fro", INF, -INF, -2])
+def test_condition_of_a_singular_matrix_has_no_derivative(p) -> None:
+    A = jnp.zeros((2, 2)) if p == -2 else jnp.array([[1.0, 2.0], [2.0, 4.0]])
+    value, tangent = jax.jvp(lambda A: linalgx.cond(A, p), (A,), (jnp.eye(2),))
+    assert value == (0 if p == -2 else INF)
+    assert np.isnan(tangent)
+    assert np.all(np.isnan(jax.grad(lambda A: linalgx.cond(A, p))(A)))
+
+
 def test_condition_is_one_where_all_singular_values_tie(rng) -> None:
     Q = jnp.asarray(unitary(rng, "float64", 3))
     value, gradient = jax.value_and_grad(linalgx.cond)(Q)
@@ -334,6 +343,22 @@ def test_rank_at_every_scale(dtype, rng) -> None:
     ranks = np.broadcast_to(np.arange(4), (3, 4))
     np.testing.assert_array_equal(linalgx.matrix_rank(jnp.asarray(A)), ranks)
     np.testing.assert_array_equal(linalgx.matrix_rank(jnp.asarray(A @ A.conj().mT), hermitian=True), ranks)
+
+
+@pytest.mark.parametrize("ord", [*SMOOTH_ORDERS, "matrix"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_norms_next_to_the_largest_number(ord, dtype, rng) -> None:
+    """Value and gradient are those of smaller numbers: the reciprocal of such a norm is no normal number."""
+    limits = jnp.finfo(dtype)
+    norm = linalgx.matrix_norm if ord == "matrix" else functools.partial(linalgx.vector_norm, ord=ord)
+    # so that the largest number is not the norm, but near
+    x = np.stack([away_from_kinks(rng, dtype, 2, 3), np.ones((2, 3), dtype)])
+    small = x / np.asarray([float(norm(jnp.asarray(y))) + np.abs(y).max() for y in x])[:, None, None].astype(dtype)
+    unit = 2.0 ** (limits.maxexp - 1)
+    f = jax.vmap(jax.value_and_grad(lambda x: norm(x)))
+    (value, gradient), (expected, direction) = f(jnp.asarray(small * unit, dtype)), f(jnp.asarray(small, dtype))
+    assert_close(np.asarray(value) / unit, expected, tolerance(dtype, 10))
+    assert_close(gradient, direction, tolerance(dtype, 100))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Batches in parts: one kernel does the work of one part after the other, unless a program leaves batches whole."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -75,6 +76,41 @@ def test_constants(function, where, batch, rng):
         constant = C.swapaxes(1, 2) * 2 if where == "folded" else C
         right = jax.jit(f)(jnp.asarray(A), jnp.asarray(constant))
     np.testing.assert_allclose(result, right, rtol=1e-4, atol=1e-5)
+
+
+CHOICES = {
+    "where": lambda A, C: jnp.where(np.eye(4) > 2, A, C),
+    "stack": lambda A, C: jnp.stack([A, C])[1],
+    "at": lambda A, C: A.at[:].set(C),
+    "nothing before": lambda A, C: jnp.concatenate([A[:0], C]),
+    "sum of nothing": lambda A, C: C + jnp.sum(A[:, :0], 1, keepdims=True),
+    "imag": lambda A, C: jnp.imag(jax.lax.complex(A, C)),
+    "carried": lambda A, C: jax.lax.fori_loop(0, 3, lambda i, s: (s[0] + 1, s[1]), (A, jnp.asarray(C)))[1],
+    "branches": lambda A, C: jax.lax.cond(A[0, 0, 0] > 9, lambda: C, lambda: C),
+    "zero of integers": lambda A, C: C + (0 * A.astype(int)).astype(C.dtype),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_constants_that_are_left_of_what_is_none(choice, rng):
+    """XLA drops what is not read, and finds a constant where a program has none."""
+    A, C = (jnp.asarray(general(rng, "float32", 3 * PART, 4, 4)) for _ in range(2))
+    A = A + 8 * jnp.eye(4, dtype="float32")[None]
+    C = np.asarray(C)
+    with prefer("batch_minor"):
+        result = jax.jit(lambda A: linalgx.solve(A, CHOICES[choice](A, C)))(A)
+        right = jax.jit(linalgx.solve)(A, jnp.asarray(C))
+    np.testing.assert_allclose(result, right, rtol=1e-4, atol=1e-5)
+
+
+def test_constants_given_to_an_exported_program(rng):
+    """Its arguments are not those of a program there."""
+    A, C = (jnp.asarray(general(rng, "float32", 3 * PART, 4, 4)) for _ in range(2))
+    A = A + 8 * jnp.eye(4, dtype="float32")[None]
+    with prefer("batch_minor"):
+        exported = jax.export.export(jax.jit(linalgx.solve))(A, C)
+    constant = np.asarray(C)
+    np.testing.assert_array_equal(jax.jit(lambda A: exported.call(A, constant))(A), exported.call(A, C))
 
 
 @pytest.mark.parametrize("name", ["inv", "eigh", "qr", "matrix_exp"])

@@ -2,13 +2,16 @@
 
 With H = A + shift = L L^H, rotations from the right make the columns of L Q orthogonal: their directions are the
 eigenvectors of H, their squared lengths its eigenvalues. No product of rotations is needed. The shift is zero where A
-is positive definite, which keeps the high relative accuracy of Demmel & Veselic's method, and else makes H safely so.
+is positive definite, which keeps the high relative accuracy of Demmel & Veselic's method, and else makes H safely so;
+the eigenvalues of A are Rayleigh's quotients then.
 
 Sources: those of :mod:`linalgx._kernels.batch_minor.jacobi`; Veselic & Hari (1989), "A note on a one-sided Jacobi
 algorithm", Numer. Math. 56.
 """
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -35,27 +38,39 @@ def eigvalsh(A: jax.Array) -> jax.Array:
 
 
 def _values(A: jax.Array) -> jax.Array:
-    W, power, shift, scale, failed = _orthogonal(A)
-    lengths2 = materialise(jacobi.squared_lengths(W))
-    lengths2 = jacobi.sort(lengths2, jacobi.descending(-lengths2))
-    return jnp.where(failed, jnp.nan, (lengths2 / power**2 - shift) * scale)
+    _, l, _, scale, failed = _orthogonal(A)
+    return jnp.where(failed, jnp.nan, jacobi.sort(l, jacobi.descending(-l)) * scale)
 
 
 def _decompose(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    W, power, shift, scale, failed = _orthogonal(A)
-    lengths2 = materialise(jacobi.squared_lengths(W))
-    places = jacobi.descending(-lengths2)
-    l = (jacobi.sort(lengths2, places) / power**2 - shift) * scale
+    W, l, lengths2, scale, failed = _orthogonal(A)
+    places = jacobi.descending(-l)
     factors = materialise(jnp.where(failed, jnp.nan, jacobi.phases(W)) / jnp.sqrt(lengths2).astype(W.dtype))
-    return jnp.where(failed, jnp.nan, l), jnp.swapaxes(jacobi.sort(W * factors[:, None], places), 0, 1)
+    V = jnp.swapaxes(jacobi.sort(W * factors[:, None], places), 0, 1)
+    return jnp.where(failed, jnp.nan, jacobi.sort(l, places) * scale), V
 
 
-def _orthogonal(A: jax.Array) -> tuple[jax.Array, float, jax.Array, jax.Array, jax.Array]:
-    """The orthogonal columns of power L Q, where L L^H = A / scale + shift; power, shift, scale; failures."""
+def _orthogonal(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Columns W along the eigenvectors of A; the eigenvalues of A / scale; |W|^2; scale; where A is not finite."""
     H, scale, failed = _scaled(A)
     L, shift = _factor(H)
     power = 2.0 ** (jacobi.largest_exponent(A.dtype) - 4)
-    return jacobi.orthogonalise(L * power, H.shape[0]), power, shift, scale, failed
+    W = jacobi.orthogonalise(L * power, H.shape[0])
+    lengths2 = materialise(jacobi.squared_lengths(W))
+    shifted = shift > 0
+
+    def with_quotients(l: jax.Array) -> jax.Array:
+        return jnp.where(shifted, _quotients(H, W) / lengths2, l)
+
+    l = lengths2 / power**2
+    l = with_quotients(l) if many_threads.value else lax.cond(jnp.any(shifted), with_quotients, lambda l: l, l)
+    return W, materialise(l), lengths2, scale, failed
+
+
+def _quotients(H: jax.Array, W: jax.Array) -> jax.Array:
+    """Rayleigh's w^H H w of each column: to subtract the shift would leave the rounding errors of H + shift."""
+    HW = functools.reduce(jnp.add, (H[:, k] * W[:, k, None] for k in range(H.shape[0])))
+    return fold(jnp.add, jnp.real(jnp.conj(W) * HW), (1,))
 
 
 def _scaled(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
