@@ -273,8 +273,7 @@ def _adjugate_derivative(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.
     return lax.cond(jnp.all(good), lambda A, E, K: K, by_singular_values, A, E, by_inverse)
 
 
-# delta and adj are arguments because they are at hand; the derivative with respect to A is the whole one
-adjugate_derivative_p = Operation("adjugate_derivative", _adjugate_derivative, linear_in=({3},))
+adjugate_derivative_p = Operation("adjugate_derivative", _adjugate_derivative, linear_in=({3},), at_hand=(1, 2))
 
 
 # Rules. D^3 det is symmetric as well; with Q(E, F) = D^2 adj(A)[E, F], at nonsingular A:

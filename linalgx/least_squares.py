@@ -29,7 +29,7 @@ from linalgx._core.arguments import (
     square_matrix,
 )
 from linalgx._core.arguments import tolerance as real_tolerance
-from linalgx._core.batch_minor import SMALL
+from linalgx._core.batch_minor import SMALL, batch_minor
 from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.loops import as_it_lies, replaced
 from linalgx._core.matrix import (
@@ -42,7 +42,7 @@ from linalgx._core.matrix import (
     rank_tolerances,
     squared_modulus,
 )
-from linalgx._core.operation import Operation
+from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx._core.results import LstsqResult
 from linalgx._kernels import lapack
 from linalgx._kernels.exponential import power_of_two
@@ -174,10 +174,10 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     report("lstsq", "", _info, A, W)
     A_1, U, f, W, A_b, B = broadcast_batches("lstsq", a_1=A_1, U=U, f=f[..., None], W=W, a=A, b=B)
     X = pinv_apply_p(A_1, U, f[..., 0], W, B, adjoint=False, for_few=few)
-    R = B - product(A_b, X)
-    residuals = jnp.sum(squared_modulus(R), axis=-2)
+    # with a tolerance the solution may drop what moves the residual
+    squares = squared_residuals_p if relative is None else _squared_residuals
     S = svdvals_p(after(X, A)) if S is None else S
-    return LstsqResult(X[..., 0] if is_vector else X, residuals, rank, S)
+    return LstsqResult(X[..., 0] if is_vector else X, squares(A_b, B, X), rank, S)
 
 
 # Both functions are the exact pseudoinverse F = A^+ of the matrix of fixed rank that is left of A above the tolerance.
@@ -537,3 +537,47 @@ def _scale(A: jax.Array) -> jax.Array:
     """The largest absolute value in each matrix, or 1 if it is 0: a constant that the results do not depend on."""
     largest = largest_entry(stop_gradient(A))
     return jnp.where(largest > 0, largest, 1).astype(A.dtype)
+
+
+# --- Squared residuals of the columns of a least-squares solution X: r_k = |b_k - A x_k|^2
+
+
+def _squared_residuals(A: jax.Array, B: jax.Array, X: jax.Array) -> jax.Array:
+    return jnp.sum(squared_modulus(B - product(A, X)), axis=-2)
+
+
+squared_residuals_p = Operation(
+    "squared_residuals",
+    _squared_residuals,
+    small=SmallKernel(batch_minor(_squared_residuals), always, rank=None),
+    at_hand=(2,),
+)
+
+
+# Rules. X makes the residual R = B - A X smallest, A^H R = 0: dX, which may be out of range, does not move it.
+#   forward   dr = 2 Re sum conj(R) (dB - dA X)
+#   reverse   B_bar = 2 R diag(r_bar),   A_bar = -B_bar X^H
+
+
+def _squared_residuals_fwd(A, B, X):
+    return squared_residuals_p(A, B, X), (A, B, X)
+
+
+def _squared_residuals_bwd(residuals, r_bar):
+    A, B, X = residuals
+    B_bar = 2 * (B - product(A, X)) * r_bar[..., None, :].astype(B.dtype)
+    return -product(B_bar, H(X)), B_bar, None
+
+
+def _squared_residuals_jvp(residuals, dA, dB, _dX):
+    A, B, X = residuals
+    moved = 0 if dB is None else dB
+    if dA is not None:
+        moved = moved - product(dA, X)
+    return 2 * jnp.sum(jnp.real(jnp.conj(B - product(A, X)) * moved), axis=-2)
+
+
+squared_residuals_p.defvjp(_squared_residuals_fwd, _squared_residuals_bwd)
+squared_residuals_p.defjvp(
+    _squared_residuals_jvp, source="Golub and Pereyra (1973), SIAM J. Numer. Anal. 10, section 2"
+)

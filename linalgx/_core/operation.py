@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -124,6 +125,8 @@ class Operation:
         small: a kernel for many small problems. With it, a batch of small problems is one axis, the last, of all
             arrays that the primitive takes and gives (its parameter ``batch_last`` is set), and stays there from one
             operation to the next. Whether the kernel runs is decided when the program is lowered.
+        at_hand: the arguments (their positions) that follow from the others, which saves computing them. How they move
+            is part of the derivatives with respect to the others: the rules are not asked for it, and give None.
     """
 
     def __init__(
@@ -132,11 +135,13 @@ class Operation:
         implementation: Callable[..., Any],
         linear_in: tuple[set[int], ...] = (),
         small: SmallKernel | None = None,
+        at_hand: tuple[int, ...] = (),
     ):
         self.name = name
         self.implementation = implementation
         self.small = small
         self.linear_in = linear_in
+        self.at_hand = at_hand
         self.primitive = new_primitive(f"linalgx_{name}", self._run, multiple_results=True)
         for platform in (None, "cpu", "cuda"):
             lower = functools.partial(self._lower, platform)
@@ -243,9 +248,9 @@ class Operation:
         return outs, residuals, linear_map
 
     def _differentiate(self, primals: Any, tangents: Any, **params: Any) -> Any:
-        alive = [type(t) is not ad.Zero for t in tangents]
+        alive = [type(t) is not ad.Zero and i not in self.at_hand for i, t in enumerate(tangents)]
         outs, residuals, linear_map = self._linearize(primals, alive, **params)
-        moved = iter(apply(linear_map, residuals, [t for t in tangents if type(t) is not ad.Zero]))
+        moved = iter(apply(linear_map, residuals, list(itertools.compress(tangents, alive))))
         return outs, [
             next(moved) if differentiable else ad.Zero(jax.typeof(out).to_tangent_aval())
             for out, differentiable in zip(outs, linear_map.outputs, strict=True)

@@ -157,6 +157,19 @@ def test_nan_stays_in_its_member(rng) -> None:
         assert linalgx.det(jnp.asarray(A))[2] == 0
 
 
+def test_third_derivative_in_reverse(rng) -> None:
+    """That of the adjugate's derivative, which has the adjugate as an argument: in any order of the modes."""
+    A, C, D, E = (jnp.asarray(general(rng, "float64", 4, 4)) for _ in range(4))
+    along = lambda f, D: lambda A: jnp.sum(jax.grad(f)(A) * D)
+    forward = lambda f, D: lambda A: jax.jvp(f, (A,), (D,))[1]
+    # det is multilinear in the rows: the third difference quotient is exact, but for rounding
+    f = lambda t: np.linalg.det(np.asarray(A) + t[0] * np.asarray(C) + t[1] * np.asarray(D) + t[2] * np.asarray(E))
+    expected = sum(np.prod(t) * f(t) for t in itertools.product((-1, 1), repeat=3)) / 8
+    for first, second, third in itertools.product((along, forward), repeat=3):
+        value = third(second(first(linalgx.det, C), D), E)(A)
+        np.testing.assert_allclose(value, expected, rtol=tolerance("float64", 4, 1000))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("second", ["row", "multiple", "column"])
 def test_two_rows_alike(second, dtype, rng) -> None:

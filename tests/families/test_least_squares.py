@@ -416,6 +416,24 @@ def test_one_matrix_of_deficient_rank_or_with_nan_in_a_batch(shape, rng):
     assert np.isfinite(gradient[jnp.array([0, 1, 3])]).all()
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (30, 9)], ids=str)
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 1e-20), ("float64", 1e-200), ("complex128", 1e200)])
+def test_gradient_of_residuals_at_every_scale(dtype, size, shape, rng):
+    """-2 R X^H, without the derivative of the solution, which has no range here."""
+    a, b = general(rng, dtype, *shape), general(rng, dtype, shape[0], 2)
+    wide = np.promote_types(dtype, np.float64)
+    X = np.linalg.lstsq(a.astype(wide), b.astype(wide))[0]
+    R = b - a @ X
+    f = lambda a, b: jnp.sum(linalgx.lstsq(a, b).residuals)
+    small = jnp.asarray(a * np.asarray(size, dtype))
+    of_a, of_b = jax.grad(f, (0, 1))(small, jnp.asarray(b))
+    assert_close(np.conj(of_a).astype(wide) * size, -2 * R @ _H(X), tolerance(dtype, 10, 1000))
+    assert_close(np.conj(of_b), 2 * R, tolerance(dtype, 10, 100))
+    D = general(rng, dtype, *shape)
+    tangent = jax.jvp(lambda a: f(a, jnp.asarray(b)), (small,), (jnp.asarray(D * np.asarray(size, dtype)),))[1]
+    assert_close(tangent, np.vdot(-2 * R @ _H(X), D).real, tolerance(dtype, 10, 1000))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("columns", [1, 20], ids=["a column", "many columns"])
 @SHAPES
