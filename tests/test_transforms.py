@@ -242,3 +242,50 @@ def test_what_is_not_linear_has_no_transpose() -> None:
     x = jnp.ones((3, 3))
     with pytest.raises(ValueError, match="matmul: not linear in its arguments"):
         jax.linear_transpose(lambda x: linalgx.matmul(x, x), x)(x)
+
+
+# functions of S and x, linear in x, which is a factor that a derivative rule keeps
+LINEAR_IN_FACTORS = {
+    "gradient of vecdot": lambda S, x: jax.grad(lambda y: jnp.sum(linalgx.vecdot(y, x)))(S),
+    "derivative of matmul": lambda S, x: jax.jvp(lambda y: linalgx.matmul(y, x), (S,), (S,))[1],
+    "gradient of trace of matmul": lambda S, x: jax.grad(lambda y: linalgx.trace(linalgx.matmul(y, x)))(S),
+    "gradient of two products": lambda S, x: jax.grad(lambda y: jnp.sum(linalgx.multi_dot([y, x, S])))(S),
+    "derivative of solve": lambda S, x: jax.jvp(lambda A: linalgx.solve(A, x), (S,), (S,))[1],
+    "gradient of solve": lambda S, x: jax.grad(lambda A: jnp.sum(linalgx.solve(A, x)))(S),
+    "gradient of lu_solve": lambda S, x: jax.grad(lambda A: jnp.sum(linalgx.lu_solve(*linalgx.lu_factor(A), x)))(S),
+    "gradient of cholesky_solve": lambda S, x: jax.grad(lambda L: jnp.sum(linalgx.cholesky_solve(x, L)))(S),
+    "gradient of lstsq": lambda S, x: jax.grad(lambda A: jnp.sum(linalgx.lstsq(A, x).solution))(S),
+    "in jit": jax.jit(lambda S, x: jax.grad(lambda y: linalgx.trace(linalgx.matmul(y, x)))(S)),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR_IN_FACTORS)
+def test_linear_transpose_in_factors_of_derivatives(name: str, rng) -> None:
+    S, x, y = jnp.asarray(positive_definite(rng, "float64", 4)), *jnp.asarray(general(rng, "float64", 2, 4, 4))
+    f = functools.partial(LINEAR_IN_FACTORS[name], S)
+    expected = jnp.tensordot(y, jax.jacfwd(f)(x), 2)
+    assert_close(jax.linear_transpose(f, x)(y)[0], expected, 1e-11, name)
+    (mapped,) = jax.linear_transpose(jax.vmap(f), jnp.stack([x, x]))(jnp.stack([y, 2 * y]))
+    assert_close(mapped, jnp.stack([expected, 2 * expected]), 1e-11, name)
+
+
+def test_gradient_through_custom_linear_solve(rng) -> None:
+    """Of a system whose matrix is applied by a derivative; jax.numpy's is the reference."""
+    S, b = jnp.asarray(positive_definite(rng, "float64", 4)), jnp.asarray(general(rng, "float64", 4))
+
+    def f(library, S, b):
+        apply = lambda v: jax.grad(lambda A: jnp.sum(library.matmul(A @ S, v)))(S)[0]
+        solve = lambda _, b: jnp.linalg.solve(jax.jacfwd(apply)(b), b)
+        transpose_solve = lambda _, b: jnp.linalg.solve(jax.jacfwd(apply)(b).T, b)
+        return jnp.sum(jax.lax.custom_linear_solve(apply, b, solve, transpose_solve) ** 2)
+
+    ours, theirs = (jax.grad(functools.partial(f, library), (0, 1))(S, b) for library in (linalgx, jnp))
+    assert_close(ours, theirs, 1e-10, "custom_linear_solve")
+
+
+def test_residual_that_is_not_linear_has_no_transpose() -> None:
+    x = jnp.eye(3)
+    with pytest.raises(ValueError, match=r"linalgx.inv.bwd: not linear in its arguments \[0\]"):
+        jax.linear_transpose(jax.grad(lambda x: jnp.sum(linalgx.inv(x))), x)(x)
+    with pytest.raises(ValueError, match=r"linalgx.solve.bwd: not linear in its arguments"):
+        jax.linear_transpose(lambda x: jax.grad(lambda y: jnp.sum(linalgx.solve(x, y)))(x), x)(x)

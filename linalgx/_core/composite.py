@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad
 
 from linalgx._core.batch_minor import batch_minor
-from linalgx._core.linear_map import is_small_problem
+from linalgx._core.linear_map import is_small_problem, transpose_of_code
 from linalgx._core.operation import Operation, SmallKernel, always
 
 
@@ -54,17 +54,9 @@ class _Composite(Operation):
         return jax.vmap(functools.partial(self._run, batch_last=False, **params), axes)(*args), [0]
 
     def _transpose(self, cotangents: Any, *args: Any, **params: Any) -> Any:
-        unknown = [i for i, x in enumerate(args) if ad.is_undefined_primal(x)]
         if type(cotangents[0]) is ad.Zero:
             return [None] * len(args)
-
-        def function(*values: jax.Array) -> jax.Array:
-            known = dict(zip(unknown, values, strict=True))
-            return self._run(*(known.get(i, x) for i, x in enumerate(args)), **params)[0]
-
-        pulled = jax.linear_transpose(function, *(args[i].aval for i in unknown))(cotangents[0])
-        found = dict(zip(unknown, pulled, strict=True))
-        return [found.get(i) for i in range(len(args))]
+        return transpose_of_code(self.name, functools.partial(self._run, **params), cotangents, args)
 
     def _fwd(self, *args: jax.Array, **params: Hashable) -> Any:
         return self(*args, **params), args

@@ -27,6 +27,9 @@ NEEDED = jax.__version_info__ < (0, 11, 2)
 """Whether the calls of this version must wait. Then the primitives that call LAPACK, and those that these calls stand
 in, are lowered where they are used: JAX would lower each once, apart, and copy the instructions from there."""
 
+in_any_order = jax.make_user_context(default_value=not NEEDED)
+"""Context manager: whether rules leave out what only puts their calls in turn."""
+
 
 def in_turn(lowering: Callable[..., Any]) -> Callable[..., Any]:
     """The lowering rule of a primitive that may call LAPACK, for the CPU.

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, partial_eval
 
 from linalgx._core.batch_minor import batch_minor, is_small
-from linalgx._core.in_turn import NEEDED, in_turn
-from linalgx._core.loops import materialise
+from linalgx._core.in_turn import NEEDED, in_any_order, in_turn
+from linalgx._core.loops import materialise, varying_alike
 from linalgx._core.primitive import new_primitive
 
 Sides = Sequence[jax.Array | None]
@@ -50,6 +51,20 @@ class LinearMap:
         kept = iter(alive)
         return dataclasses.replace(self, inputs=tuple(i and next(kept) for i in self.inputs))
 
+    def without(self, unread: Sequence[bool], types: Sequence[jax.ShapeDtypeStruct]) -> LinearMap:
+        """The map of the other residuals, where zeros of these ``types`` serve for those that are ``unread``."""
+        batched = self.batched or (False,) * len(types)
+        filled = tuple(
+            (t.shape[:-1] if last else t.shape, t.dtype) if flag else None
+            for flag, last, t in zip(unread, batched, types, strict=True)
+        )
+        return dataclasses.replace(
+            self,
+            push=_Filled(self.push, filled),
+            pull=_Filled(self.pull, filled),
+            batched=self.batched and tuple(last for last, flag in zip(batched, unread, strict=True) if not flag),
+        )
+
     def batch(self, axes: tuple[int | None, ...]) -> LinearMap:
         """The map over a batch: axis ``axes[i]`` of the i-th residual, axis 0 of all inputs and outputs."""
         return dataclasses.replace(self, push=_Batched(self.push, axes), pull=_Batched(self.pull, axes))
@@ -80,6 +95,21 @@ class _Batched:
 
     def __repr__(self) -> str:
         return f"vmap({self.function})"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Filled:
+    function: Callable[[Sequence[jax.Array], Sides], Sides]
+    filled: tuple[tuple[tuple[int, ...], Any] | None, ...]
+
+    def __call__(self, residuals: Sequence[jax.Array], sides: Sides) -> Sides:
+        zeros = [jnp.zeros(*each) for each in self.filled if each is not None]
+        present = [x for x in sides if x is not None]
+        unread, given = iter(varying_alike([*zeros, *residuals, *present])[: len(zeros)]), iter(residuals)
+        return self.function([next(given if each is None else unread) for each in self.filled], sides)
+
+    def __repr__(self) -> str:
+        return f"{self.function}"
 
 
 def apply(linear_map: LinearMap, residuals: Sequence[jax.Array], inputs: Sequence[jax.Array]) -> list[jax.Array]:
@@ -178,9 +208,71 @@ def _transpose(cotangents: Any, *args: Any, linear_map: LinearMap, num_residuals
     alive = [type(c) is not ad.Zero for c in cotangents]
     if not any(alive):
         return [None] * len(args)
+    if any(map(ad.is_undefined_primal, residuals)):
+        run = functools.partial(_run, linear_map=linear_map, num_residuals=num_residuals)
+        with in_any_order(True):
+            return transpose_of_code(f"{linear_map}", run, cotangents, args)
     adjoint = linear_map.restrict(sought).transpose.restrict(alive)
     found = iter(apply(adjoint, residuals, [c for c in cotangents if type(c) is not ad.Zero]))
     return [None] * num_residuals + [next(found) if wanted else None for wanted in sought]
+
+
+def transpose_of_code(
+    name: str, function: Callable[..., list[jax.Array]], cotangents: Sequence[Any], args: Sequence[Any]
+) -> list[jax.Array | None]:
+    """What a transpose rule returns where the code of ``function`` is linear in all unknown arguments together."""
+    unknown = [i for i, x in enumerate(args) if ad.is_undefined_primal(x)]
+
+    def of_unknown(*values: jax.Array) -> list[jax.Array]:
+        known = dict(zip(unknown, values, strict=True))
+        return function(*(known.get(i, x) for i, x in enumerate(args)))
+
+    try:
+        pull = jax.linear_transpose(of_unknown, *(args[i].aval for i in unknown))
+        found = dict(zip(unknown, pull([ad.instantiate_zeros(c) for c in cotangents]), strict=True))
+    except (AssertionError, NotImplementedError, TypeError) as error:
+        # by these JAX tells that a product has two unknown factors, that a step is not linear, that it is of integers
+        raise ValueError(
+            f"linalgx.{name}: not linear in its arguments {unknown}, so it has no transpose there"
+        ) from error
+    return [found.get(i) for i in range(len(args))]
+
+
+def _without_unread(used_outputs: list[bool], *others: Any) -> tuple[list[bool], Any]:
+    """How JAX removes dead code: residuals that are not read are no operands.
+
+    What they are computed from would else count, in a transpose, as something that the outputs are linear in.
+    """
+    equation = others[-1]
+    if not any(used_outputs):
+        return [False] * len(equation.invars), None
+    linear_map, number = equation.params["linear_map"], equation.params["num_residuals"]
+    types = tuple(jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars)
+    read = _read(linear_map, types[:number], types[number:], in_any_order.value)
+    used = [*read, *(True for _ in types[number:])]
+    if all(read):
+        return used, equation
+    smaller = linear_map.without([not flag for flag in read], types[:number])
+    return used, equation.replace(
+        invars=list(itertools.compress(equation.invars, used)),
+        params={"linear_map": smaller, "num_residuals": sum(read)},
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any], any_order: bool) -> list[bool]:
+    """Which residuals the map reads, or its transpose, which may take from one what the map takes from another."""
+    with in_any_order(any_order):
+        by_push, outputs = _read_by_push(linear_map, residuals, inputs)
+        by_pull, _ = _read_by_push(linear_map.transpose, residuals, outputs)
+    return [one or other for one, other in zip(by_push, by_pull, strict=True)]
+
+
+def _read_by_push(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any]) -> tuple[list[bool], Any]:
+    run = functools.partial(_run, linear_map=linear_map, num_residuals=len(residuals))
+    program, outputs = jax.make_jaxpr(run, return_shape=True)(*residuals, *inputs)
+    _, used = partial_eval.dce_jaxpr(program.jaxpr, [True] * len(outputs))
+    return used[: len(residuals)], outputs
 
 
 def _batch(args: Any, axes: Any, *, linear_map: LinearMap, num_residuals: int) -> Any:
@@ -223,4 +315,5 @@ mlir.register_lowering(linear_map_p, _lowering, cacheable=not NEEDED)
 mlir.register_lowering(linear_map_p, in_turn(_lowering), platform="cpu", cacheable=not NEEDED)
 ad.primitive_jvps[linear_map_p] = _jvp
 ad.primitive_transposes[linear_map_p] = _transpose
+partial_eval.dce_rules[linear_map_p] = _without_unread
 batching.primitive_batchers[linear_map_p] = _batch
