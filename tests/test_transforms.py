@@ -185,6 +185,32 @@ def test_traced_once(case: Case, rng) -> None:
     chex.clear_trace_counter()
 
 
+WITH_LOOPS = ("ldl_factor", "ldl_solve")
+COMPILED_ONCE = [
+    pytest.param(case, id=str(case), marks=() if case.function in WITH_LOOPS else pytest.mark.slow)
+    for case in FIRST_DIFFERENTIABLE
+]
+
+
+@pytest.mark.parametrize("case", COMPILED_ONCE)
+def test_second_derivatives_outside_of_programs_are_compiled_once(case: Case, rng) -> None:
+    f, x = _scalar(case, _arrays(case, rng))
+    second = lambda: jax.jvp(jax.grad(f), (x,), (x,))
+    second(), second()
+    compiled = []
+
+    def note(event: str, _: float, **names) -> None:
+        if "backend_compile" in event:
+            compiled.append(names.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        second()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert compiled == []
+
+
 @pytest.mark.parametrize("case", FIRST_CASES, ids=str)
 def test_abstract_evaluation(case: Case, rng) -> None:
     args = _arrays(case, rng)

@@ -177,8 +177,12 @@ def starts_pair(pivots: jax.Array) -> jax.Array:
     return negative & ((jnp.cumsum(negative, axis=-1, dtype=jnp.int32) - negative.astype(jnp.int32)) % 2 == 0)
 
 
+@jax.jit
 def structure(pivots: jax.Array) -> Structure:
-    """The structure that LAPACK's signed pivots describe."""
+    """The structure that LAPACK's signed pivots describe.
+
+    A program by itself: where a rule is differentiated outside of one, JAX would compile these loops in each call.
+    """
     n = pivots.shape[-1]
     negative = pivots < 0
     paired = starts_pair(pivots)
