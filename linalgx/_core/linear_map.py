@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import ad, batching, mlir, partial_eval
+from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
 from linalgx._core.in_turn import NEEDED, in_any_order, in_turn
-from linalgx._core.loops import materialise, varying_alike
+from linalgx._core.loops import materialise
 from linalgx._core.primitive import new_primitive
 
 Sides = Sequence[jax.Array | None]
@@ -51,20 +50,6 @@ class LinearMap:
         kept = iter(alive)
         return dataclasses.replace(self, inputs=tuple(i and next(kept) for i in self.inputs))
 
-    def without(self, unread: Sequence[bool], types: Sequence[jax.ShapeDtypeStruct]) -> LinearMap:
-        """The map of the other residuals, where zeros of these ``types`` serve for those that are ``unread``."""
-        batched = self.batched or (False,) * len(types)
-        filled = tuple(
-            (t.shape[:-1] if last else t.shape, t.dtype) if flag else None
-            for flag, last, t in zip(unread, batched, types, strict=True)
-        )
-        return dataclasses.replace(
-            self,
-            push=_Filled(self.push, filled),
-            pull=_Filled(self.pull, filled),
-            batched=self.batched and tuple(last for last, flag in zip(batched, unread, strict=True) if not flag),
-        )
-
     def batch(self, axes: tuple[int | None, ...]) -> LinearMap:
         """The map over a batch: axis ``axes[i]`` of the i-th residual, axis 0 of all inputs and outputs."""
         return dataclasses.replace(self, push=_Batched(self.push, axes), pull=_Batched(self.pull, axes))
@@ -95,21 +80,6 @@ class _Batched:
 
     def __repr__(self) -> str:
         return f"vmap({self.function})"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Filled:
-    function: Callable[[Sequence[jax.Array], Sides], Sides]
-    filled: tuple[tuple[tuple[int, ...], Any] | None, ...]
-
-    def __call__(self, residuals: Sequence[jax.Array], sides: Sides) -> Sides:
-        zeros = [jnp.zeros(*each) for each in self.filled if each is not None]
-        present = [x for x in sides if x is not None]
-        unread, given = iter(varying_alike([*zeros, *residuals, *present])[: len(zeros)]), iter(residuals)
-        return self.function([next(given if each is None else unread) for each in self.filled], sides)
-
-    def __repr__(self) -> str:
-        return f"{self.function}"
 
 
 def apply(linear_map: LinearMap, residuals: Sequence[jax.Array], inputs: Sequence[jax.Array]) -> list[jax.Array]:
@@ -238,43 +208,6 @@ def transpose_of_code(
     return [found.get(i) for i in range(len(args))]
 
 
-def _without_unread(used_outputs: list[bool], *others: Any) -> tuple[list[bool], Any]:
-    """How JAX removes dead code: residuals that are not read are no operands.
-
-    What they are computed from would else count, in a transpose, as something that the outputs are linear in.
-    """
-    equation = others[-1]
-    if not any(used_outputs):
-        return [False] * len(equation.invars), None
-    linear_map, number = equation.params["linear_map"], equation.params["num_residuals"]
-    types = tuple(jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars)
-    read = _read(linear_map, types[:number], types[number:], in_any_order.value)
-    used = [*read, *(True for _ in types[number:])]
-    if all(read):
-        return used, equation
-    smaller = linear_map.without([not flag for flag in read], types[:number])
-    return used, equation.replace(
-        invars=list(itertools.compress(equation.invars, used)),
-        params={"linear_map": smaller, "num_residuals": sum(read)},
-    )
-
-
-@functools.lru_cache(maxsize=4096)
-def _read(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any], any_order: bool) -> list[bool]:
-    """Which residuals the map reads, or its transpose, which may take from one what the map takes from another."""
-    with in_any_order(any_order):
-        by_push, outputs = _read_by_push(linear_map, residuals, inputs)
-        by_pull, _ = _read_by_push(linear_map.transpose, residuals, outputs)
-    return [one or other for one, other in zip(by_push, by_pull, strict=True)]
-
-
-def _read_by_push(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any]) -> tuple[list[bool], Any]:
-    run = functools.partial(_run, linear_map=linear_map, num_residuals=len(residuals))
-    program, outputs = jax.make_jaxpr(run, return_shape=True)(*residuals, *inputs)
-    _, used = partial_eval.dce_jaxpr(program.jaxpr, [True] * len(outputs))
-    return used[: len(residuals)], outputs
-
-
 def _batch(args: Any, axes: Any, *, linear_map: LinearMap, num_residuals: int) -> Any:
     mapped = tuple(axis is not None for axis in axes[:num_residuals])
     if linear_map.batched is not None:
@@ -315,5 +248,4 @@ mlir.register_lowering(linear_map_p, _lowering, cacheable=not NEEDED)
 mlir.register_lowering(linear_map_p, in_turn(_lowering), platform="cpu", cacheable=not NEEDED)
 ad.primitive_jvps[linear_map_p] = _jvp
 ad.primitive_transposes[linear_map_p] = _transpose
-partial_eval.dce_rules[linear_map_p] = _without_unread
 batching.primitive_batchers[linear_map_p] = _batch
