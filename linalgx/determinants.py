@@ -13,16 +13,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
-from linalgx._core.batch_minor import batch_minor
 from linalgx._core.errors import nan_where, report
-from linalgx._core.matrix import H, diagonal, from_diagonal, identity
+from linalgx._core.matrix import H
 from linalgx._core.operation import Operation
 from linalgx._core.results import SlogdetResult
-from linalgx._kernels import cofactor_expansion, lapack
-from linalgx._kernels.batch_minor import cofactors, elimination
+from linalgx._kernels import adjugate, cofactor_expansion, factors, lapack
 from linalgx._kernels.select import small_kernel
 from linalgx.cofactors import by_cofactors, det_by_cofactors_p, inverse_by_cofactors_p
 
@@ -142,7 +140,7 @@ def logdet(a: ArrayLike) -> jax.Array:
 
 # --- Determinant: delta = det A
 
-det_p = Operation("det", lambda A: _det_of_factors(*lapack.lu_factor(A)), small=small_kernel("det"))
+det_p = Operation("det", lambda A: factors.det(*lapack.lu_factor(A)), small=small_kernel("det"))
 
 
 # Rules (Jacobi's formula).
@@ -171,47 +169,10 @@ det_p.defjvp(_det_jvp, source="Giles (2008), Collected matrix derivative results
 
 # --- Determinant and adjugate: delta = det A and adj(A) = delta A^-1, of any rank
 
-
-def _det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    LU, pivots = lapack.lu_factor(A)
-    delta = _det_of_factors(LU, pivots)
-    # adj(A)^H until the end, as the gradient holds it
-    by_inverse = jnp.conj(delta)[..., None, None] * _adjoint_of_inverse(LU, pivots)
-    good = _inverse_serves(A, delta, by_inverse, power=1, adjoint=True)
-
-    def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
-        return jnp.where(good[..., None, None], by_inverse, H(_adjugate_by_singular_values(A)))
-
-    return delta, H(lax.cond(jnp.all(good), lambda _, X: X, by_singular_values, A, by_inverse))
-
-
-def _adjoint_of_inverse(LU: jax.Array, pivots: jax.Array) -> jax.Array:
-    """A^-H: what gradients hold is computed as it lies in memory, not its transpose."""
-    return lapack.lu_solve(LU, pivots, identity(LU), left=False, adjoint=True)
-
-
-def _small_det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same, of small matrices with the batch last."""
-    if A.shape[0] == 4:
-        return elimination.det(A), cofactors.adjugate(A)
-    delta, X = elimination.det_and_inverse(A)
-    by_inverse = delta * X
-    good = batch_minor(_inverse_serves)(A, delta, by_inverse, power=1)
-
-    def by_singular_values(A: jax.Array, by_inverse: jax.Array) -> jax.Array:
-        adj = _adjugate_by_singular_values(jnp.moveaxis(A, -1, 0))
-        return jnp.where(good, by_inverse, jnp.moveaxis(adj, 0, -1))
-
-    return delta, lax.cond(jnp.all(good), lambda _, X: X, by_singular_values, A, by_inverse)
-
-
-def _adjugate_by_singular_values(A: jax.Array) -> jax.Array:
-    U, S, Vh, c = _svd_with_determinant(A)
-    return c[..., None, None] * (H(Vh) * _products_without_one(S)[..., None, :].astype(A.dtype)) @ H(U)
-
-
 det_and_adjugate_p = Operation(
-    "det_and_adjugate", _det_and_adjugate, small=small_kernel("det_and_adjugate", _small_det_and_adjugate)
+    "det_and_adjugate",
+    adjugate.det_and_adjugate,
+    small=small_kernel("det_and_adjugate", adjugate.small_det_and_adjugate),
 )
 
 
@@ -249,31 +210,8 @@ det_and_adjugate_p.defjvp(
 
 
 # --- Derivative of the adjugate: K = D adj(A)[E], of any rank
-#
-# Where A is well conditioned, from adj(A) = delta X with X = A^-1:
-#   K = delta (tr(X E) X - X E X)
-# Elsewhere from A = U diag(s) V^H with c = det(U) det(V^H), M = U^H E V, and p_ij the product of all singular values
-# but s_i and s_j, without any division:
-#   K = c V D U^H,   D_ij = -p_ij M_ij for i != j,   D_ii = sum over j != i of p_ij M_jj
 
-
-def _adjugate_derivative(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Array) -> jax.Array:
-    # the two terms of the first form cancel to the second smallest singular value: two thirds of the digits remain
-    good = _inverse_serves(A, delta, adj, power=1 / 3)
-    by_inverse = _first_variation(delta, adj, E)
-
-    def by_singular_values(A: jax.Array, E: jax.Array, by_inverse: jax.Array) -> jax.Array:
-        U, S, Vh, c = _svd_with_determinant(A)
-        M = H(U) @ E @ H(Vh)
-        p = _products_without_two(S).astype(A.dtype)
-        D = from_diagonal((p @ diagonal(M)[..., None])[..., 0]) - p * M
-        K = c[..., None, None] * (H(Vh) @ D @ H(U))
-        return jnp.where(good[..., None, None], by_inverse, K)
-
-    return lax.cond(jnp.all(good), lambda A, E, K: K, by_singular_values, A, E, by_inverse)
-
-
-adjugate_derivative_p = Operation("adjugate_derivative", _adjugate_derivative, linear_in=({3},), at_hand=(1, 2))
+adjugate_derivative_p = Operation("adjugate_derivative", adjugate.adjugate_derivative, linear_in=({3},), at_hand=(1, 2))
 
 
 # Rules. D^3 det is symmetric as well; with Q(E, F) = D^2 adj(A)[E, F], at nonsingular A:
@@ -307,12 +245,6 @@ adjugate_derivative_p.defjvp(
 )
 
 
-def _first_variation(delta: jax.Array, adj: jax.Array, E: jax.Array) -> jax.Array:
-    """D adj(A)[E] = delta (tr(X E) X - X E X), where X = adj / delta."""
-    X = adj / delta[..., None, None]
-    return _trace_of_product(X, E)[..., None, None] * adj - adj @ E @ X
-
-
 def _second_variation(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Array, F: jax.Array) -> jax.Array:
     """D^2 adj(A)[E, F]: the derivative of the first variation; NaN where A is too close to a singular matrix."""
     X = adj / delta[..., None, None]
@@ -321,58 +253,17 @@ def _second_variation(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Arr
     e, f = (jnp.trace(Y, axis1=-2, axis2=-1)[..., None, None] for Y in (XE, XF))
     ef = _trace_of_product(XE, XF)[..., None, None]
     Q = delta[..., None, None] * ((e * f - ef) * X - f * XEX - e * XFX + XF @ XEX + XE @ XFX)
-    return nan_where(~_inverse_serves(A, delta, adj, power=1 / 2), Q)
-
-
-def _inverse_serves(A: jax.Array, delta: jax.Array, adj: jax.Array, power: float, adjoint: bool = False) -> jax.Array:
-    """Whether |A| |A^-1| in the 1-norm is below eps^-power; or det A is NaN, and nothing is better.
-
-    ``adjoint`` says that adj is adj(A)^H.
-
-    With power = 1 that is enough for delta A^-1: by one tiny pivot delta and A^-1 are off alike, and their product is
-    as accurate as that of the singular values.
-    """
-    limits = jnp.finfo(A.dtype)
-    size = jnp.abs(delta)
-    norm = jnp.max(jnp.sum(jnp.abs(A), axis=-2), axis=-1)
-    # the norm goes into the sum, so that one follows the other: XLA takes longer to run short steps side by side
-    columns = jnp.sum(jnp.abs(adj) * (norm / size)[..., None, None], axis=-1 if adjoint else -2)
-    # one by one: a maximum may lose a NaN on the CPU
-    good = jnp.all(columns < limits.eps**-power, axis=-1) & (size > limits.tiny / limits.eps)
-    return good | jnp.isnan(delta)
-
-
-def _svd_with_determinant(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """U, S, V^H and det(U) det(V^H), which has absolute value 1."""
-    U, S, Vh = lapack.svd(A, full_matrices=False)
-    c, _ = _slogdet_of_factors(*lapack.lu_factor(U @ Vh))
-    return U, S, Vh, c
-
-
-def _products_without_one(S: jax.Array) -> jax.Array:
-    """p_i: the product of all elements of S but the i-th, from those before it and those behind it."""
-    ones = jnp.ones_like(S[..., :1])
-    before = jnp.cumprod(jnp.concatenate([ones, S[..., :-1]], axis=-1), axis=-1)
-    behind = jnp.cumprod(jnp.concatenate([ones, S[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
-    return before * behind
-
-
-def _products_without_two(S: jax.Array) -> jax.Array:
-    """p_ij: the product of all elements of S but the i-th and the j-th, and 0 on the diagonal."""
-    n = S.shape[-1]
-    same = jnp.eye(n, dtype=bool)
-    rows = jnp.where(same, 1, S[..., None, :])
-    return jnp.where(same, 0, _products_without_one(rows))
+    return nan_where(~adjugate.inverse_serves(A, delta, adj, power=1 / 2), Q)
 
 
 # --- Sign and logarithm
 
-slogdet_p = Operation("slogdet", lambda A: _slogdet_of_factors(*lapack.lu_factor(A)), small=small_kernel("slogdet"))
+slogdet_p = Operation("slogdet", lambda A: factors.slogdet(*lapack.lu_factor(A)), small=small_kernel("slogdet"))
 
 
 def _slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     LU, pivots = lapack.lu_factor(A)
-    return *_slogdet_of_factors(LU, pivots), H(_adjoint_of_inverse(LU, pivots))
+    return *factors.slogdet(LU, pivots), H(factors.adjoint_of_inverse(LU, pivots))
 
 
 slogdet_and_inverse_p = Operation(
@@ -483,36 +374,6 @@ slogdet_by_cofactors_p.defvjp(_slogdet_by_cofactors_fwd, _slogdet_by_cofactors_b
 slogdet_by_cofactors_p.defjvp(
     _slogdet_by_cofactors_jvp, source="Giles (2008), Collected matrix derivative results, section 2.2.4"
 )
-
-
-# --- From the factors: A = P L U
-
-
-def _det_of_factors(LU: jax.Array, pivots: jax.Array) -> jax.Array:
-    d, sign = diagonal(LU), _sign_of_permutation(pivots, LU.dtype)
-    product = sign * jnp.prod(d, axis=-1)
-    out_of_range = (product == 0) | ~jnp.isfinite(product)
-
-    def through_logarithms(d: jax.Array, sign: jax.Array, product: jax.Array) -> jax.Array:
-        sign, logabsdet = _sign_and_logarithm(d, sign)
-        return jnp.where(out_of_range, sign * jnp.exp(logabsdet).astype(d.dtype), product)
-
-    # the factors may leave the range of the dtype one after the other although the whole product does not
-    return lax.cond(jnp.any(out_of_range), through_logarithms, lambda d, sign, product: product, d, sign, product)
-
-
-def _slogdet_of_factors(LU: jax.Array, pivots: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _sign_and_logarithm(diagonal(LU), _sign_of_permutation(pivots, LU.dtype))
-
-
-def _sign_and_logarithm(d: jax.Array, sign: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of the product of the elements of d, times the sign."""
-    return sign * jnp.prod(jnp.sign(d), axis=-1), jnp.sum(jnp.log(jnp.abs(d)), axis=-1)
-
-
-def _sign_of_permutation(pivots: jax.Array, dtype: DTypeLike) -> jax.Array:
-    odd = jnp.sum(pivots != jnp.arange(pivots.shape[-1], dtype=pivots.dtype), axis=-1) % 2 == 1
-    return jnp.where(odd, -1, 1).astype(dtype)
 
 
 def _trace_of_product(X: jax.Array, Y: jax.Array) -> jax.Array:

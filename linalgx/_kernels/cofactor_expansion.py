@@ -34,7 +34,7 @@ def det(A: jax.Array, each: Spread = in_front) -> jax.Array:
     """The determinant; out of the range of the dtype only if it is so itself."""
     if A.shape[0 if each is batch_minor else -1] < 3:
         return each(_of_two_rows)(A)
-    return _of_expansion(lambda A, delta, exponent: _by_power_of_two(delta, exponent), A, each)
+    return _of_expansion(lambda A, delta, exponent: by_power_of_two(delta, exponent), A, each)
 
 
 def slogdet(A: jax.Array, each: Spread = in_front) -> tuple[jax.Array, jax.Array]:
@@ -56,8 +56,8 @@ def inv(A: jax.Array, each: Spread = in_front) -> tuple[jax.Array, jax.Array]:
         # the power of two in two parts: the inverse may have a range where the determinant has none
         half, rest = exponent // 2, exponent - exponent // 2
         adjugate = jnp.swapaxes(cofactor_matrix(A), -1, -2)
-        scaled = _by_power_of_two(adjugate, -half[..., None, None]) / delta[..., None, None]
-        X = _by_power_of_two(scaled, -rest[..., None, None])
+        scaled = by_power_of_two(adjugate, -half[..., None, None]) / delta[..., None, None]
+        X = by_power_of_two(scaled, -rest[..., None, None])
         zero_pivot = jnp.where(jnp.all(A[..., 0] == 0, axis=-1), 1, A.shape[-1])
         return nan_where(delta == 0, X), jnp.where(delta == 0, zero_pivot, 0).astype(jnp.int32)
 
@@ -151,7 +151,7 @@ def _digits_and_exponent(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return functools.reduce(jnp.add, aligned), largest
 
 
-def _by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
+def by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
     """X 2^e, in as many steps as the determinant of three rows can need."""
     step = int(jnp.finfo(x.dtype).maxexp) - 8
     for _ in range(4):

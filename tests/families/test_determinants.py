@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import linalgx
+from linalgx._kernels.select import prefer
 from tests.operations.case import tolerance
 from tests.operations.inputs import general, unitary, well_conditioned, with_singular_values
 
@@ -131,6 +132,79 @@ def test_large_gradient_against_many_digits(rng) -> None:
         adjugate = np.array((mpmath.det(exact) * exact**-1).tolist(), float)
     gradient = jax.grad(linalgx.det)(jnp.asarray(A))
     np.testing.assert_allclose(gradient, adjugate.T, rtol=0, atol=tolerance("float64", 8) * np.abs(adjugate).max())
+
+
+SPANS = {"float64": 10, "float32": 4}
+
+
+def _badly_scaled(kind, n, dtype, span):
+    """D B C in the dtype, and the diagonals of D and C."""
+    rng = np.random.default_rng(n)
+    B, one = rng.standard_normal((n, n)), np.ones(n)
+    sizes = 10.0 ** (span * np.linspace(-1, 1, n))
+    if kind == "singular":
+        # of integers and powers of two, so that rank n - 1 is exact
+        B, sizes = np.round(8 * B), 2.0 ** np.round(np.log2(sizes))
+        B[-1] = B[:-1].sum(axis=0)
+    rows = sizes if kind in ("rows", "both", "D B D", "singular") else one
+    columns = {"rows": one, "D B D": sizes}.get(kind, rng.permutation(sizes))
+    return (rows[:, None] * B * columns).astype(dtype), rows, columns
+
+
+def _cofactors(A):
+    """In many digits, by minors, at every rank."""
+    n = len(A)
+    exact = mpmath.matrix(A.astype(float).tolist())
+    minors = [
+        [
+            mpmath.det(mpmath.matrix([[exact[k, l] for l in range(n) if l != j] for k in range(n) if k != i]))
+            for j in range(n)
+        ]
+        for i in range(n)
+    ]
+    return np.array([[(-1) ** (i + j) * minors[i][j] for j in range(n)] for i in range(n)], object)
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize("n", [4, 5, 8])
+@pytest.mark.parametrize("dtype", list(SPANS))
+def test_gradient_of_badly_scaled_matrices(kernel, n, dtype) -> None:
+    kinds = ("rows", "columns", "both", "D B D", "singular")
+    inputs = [_badly_scaled(kind, n, dtype, SPANS[dtype]) for kind in kinds]
+    with prefer(kernel):
+        gradients = jax.jit(jax.grad(lambda A: linalgx.det(A).sum()))(jnp.stack([A for A, _, _ in inputs]))
+    for kind, (A, rows, columns), gradient in zip(kinds, inputs, gradients, strict=True):
+        with mpmath.workdps(100):
+            natural = _cofactors(A) * rows[:, None] * columns
+            ours = np.asarray(gradient, float).astype(object) * rows[:, None] * columns
+            error, size = (float(max(map(abs, X.ravel()))) for X in (ours - natural, natural))
+        assert error <= tolerance(dtype, n) * size, kind
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize("places", [[(0, 3)], [(0, 3), (0, 2)], [(0, 3), (1, 3)]])
+def test_gradient_beside_huge_entries(kernel, places) -> None:
+    A = np.eye(5)
+    A[:4, :4] = [[2, 1, 0, 1], [1, 3, 1, 0], [0, 1, 2, 1], [1, 0, 1, 3]]
+    for place in places:
+        A[place] = 1e20
+    with prefer(kernel):
+        gradient = jax.jit(jax.grad(lambda A: linalgx.det(A).sum()))(jnp.asarray(A)[None])[0]
+    with mpmath.workdps(100):
+        expected = _cofactors(A).astype(float)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=tolerance("float64", 5) * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize("kind", ["rows", "columns", "D B D", "singular"])
+def test_hessian_of_badly_scaled_matrices(kernel, kind) -> None:
+    A, rows, columns = _badly_scaled(kind, 4, "float64", 6)
+    with prefer(kernel):
+        hessian = jax.jit(jax.jacfwd(jax.grad(lambda A: linalgx.det(A).sum())))(jnp.asarray(A)[None])[0, :, :, 0]
+    # the terms of the polynomial have no rounding errors but relative ones
+    scale = np.einsum("i,j,k,l->ijkl", rows, columns, rows, columns)
+    expected = jax.hessian(_leibniz)(jnp.asarray(A)) * scale
+    np.testing.assert_allclose(hessian * scale, expected, rtol=0, atol=tolerance("float64", 4) * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
