@@ -66,8 +66,9 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
     number = _of_singular_values(X, p) if p in (2, -2, "nuc") else _product_of_norms(X, p)
     # 0 / 0 and the inverse that does not exist
     singular = jnp.isnan(number) & ~jnp.any(jnp.isnan(X), axis=(-2, -1))
-    # with a derivative that is NaN there; that of a constant would be 0
-    infinite = jnp.where(singular, jnp.inf, 1) * (1 + 0 * jnp.sum(jnp.abs(X), axis=(-2, -1)))
+    # a constant would have the derivative 0, this has NaN
+    corner = jnp.real(X[..., 0, 0])
+    infinite = jnp.where(singular, jnp.inf, 1) * (1 + 0 * jnp.where(jnp.isfinite(corner), corner, 0))
     return jnp.where(singular, 1 / infinite if p == -2 else infinite, number)
 
 

@@ -26,7 +26,7 @@ def test_backward_pass(name: str) -> None:
 @pytest.mark.parametrize("name", LARGER_PAIRS)
 def test_peak_temporaries(name: str) -> None:
     ours, theirs, args = LARGER_PAIRS[name]
-    # of a singular or badly scaled matrix the adjugate takes singular vectors and exponents, beside what there was before
+    # of singular or badly scaled matrices the adjugate takes singular vectors and exponents, beside what there was
     more = args[0].nbytes + args[0][0].nbytes if name == "det" else 0
     # vectors and flags, beside the matrices
     vectors = 0.02 * args[0].nbytes

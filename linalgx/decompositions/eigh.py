@@ -127,8 +127,8 @@ def _read(function: str, a: ArrayLike, UPLO: str | None, symmetrize: bool) -> ja
 
 
 def _eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    A, scale, failed = lapack.scaled(hermitian_part(A))
-    l, V = lapack.eigh(A)
+    A, scale, failed = lapack.scaled(A)
+    l, V = lapack.eigh(hermitian_part(A))
     if A.shape[-1] <= LARGEST:
         V = normalise_phases(V)
     return lapack.restored(l, scale, failed), nan_where(failed, V)
@@ -173,8 +173,8 @@ eigh_p.defjvp(_eigh_jvp, source="Giles (2008), Collected matrix derivative resul
 
 
 def _eigvalsh(A: jax.Array) -> jax.Array:
-    A, scale, failed = lapack.scaled(hermitian_part(A))
-    return lapack.restored(lapack.eigvalsh(A), scale, failed)
+    A, scale, failed = lapack.scaled(A)
+    return lapack.restored(lapack.eigvalsh(hermitian_part(A)), scale, failed)
 
 
 eigvalsh_p = Operation("eigvalsh", _eigvalsh, small=small_kernel("eigvalsh"))
