@@ -162,18 +162,37 @@ def test_unsharded_operand_of_shard_map(case: Case, rng) -> None:
     _close(case, ours, jax.grad(lambda x: f(x, batch[0]) + f(x, batch[1]))(one[shared]))
 
 
+# JAX vouches for the compatibility of most calls of LAPACK and cuSOLVER, but not of these
+UNVOUCHED = [
+    export.DisabledSafetyCheck.custom_call(name)
+    for name in ("lapack_dormqr_ffi", "cusolver_ormqr_ffi", "cuhybrid_eig_real")
+]
+
+
 @pytest.mark.parametrize("case", FIRST_CASES, ids=str)
 def test_export(case: Case, rng) -> None:
     args = _arrays(case, rng)
     f = jax.jit(lambda *x: case.viewed(*x))
-    # JAX vouches for the compatibility of most of LAPACK, but not of this
-    checks = [export.DisabledSafetyCheck.custom_call("lapack_dormqr_ffi")]
-    restored = export.deserialize(export.export(f, disabled_checks=checks)(*args).serialize())
+    restored = export.deserialize(export.export(f, disabled_checks=UNVOUCHED)(*args).serialize())
     _close(case, restored.call(*args), f(*args))
     if case.differentiate:
         g, x = _scalar(case, args)
         gradient = jax.jit(jax.grad(g))
-        _close(case, export.export(gradient, disabled_checks=checks)(x).call(x), gradient(x))
+        _close(case, export.export(gradient, disabled_checks=UNVOUCHED)(x).call(x), gradient(x))
+
+
+@pytest.mark.parametrize("case", FIRST_CASES, ids=str)
+def test_exported_for_several_platforms(case: Case, rng) -> None:
+    args = _arrays(case, rng)
+
+    def f(*args):
+        if not case.differentiate:
+            return case.viewed(*args)
+        g, x = _scalar(case, args)
+        return case.viewed(*args), jax.grad(g)(x)
+
+    exported = export.export(jax.jit(f), platforms=("cpu", "cuda"), disabled_checks=UNVOUCHED)(*args)
+    _close(case, exported.call(*args), jax.jit(f)(*args))
 
 
 @pytest.mark.parametrize("case", FIRST_CASES, ids=str)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ class _Program:
         for instruction, is_call in zip(instructions, calls, strict=True):
             if is_call:
                 if before is not None and not _waits(instruction, needing):
-                    _make_wait(instruction, before)
+                    self.make_wait(instruction, before)
                 before, needing = instruction, set()
             if before is not None:
                 self.spread(needing, instruction)
@@ -81,7 +81,18 @@ class _Program:
             if name not in self.known:
                 self.known[name] = self.calls_lapack(self.functions[name])
             return self.known[name]
-        return any(self.calls_lapack(inner) for region in instruction.regions for block in region for inner in block)
+        return any(map(self.calls_lapack, _within(instruction)))
+
+    def make_wait(self, instruction: Any, before: Any) -> None:
+        """Make ``instruction`` need the one ``before``.
+
+        Of branches the index stays as it is, lest those for other platforms could not be left out of the program.
+        """
+        if not _is_case(instruction):
+            _make_wait(instruction, before)
+            return
+        for inner in filter(self.calls_lapack, _within(instruction)):
+            self.make_wait(inner, before)
 
     def spread(self, needing: set[ir.Value], instruction: Any) -> None:
         """Add those results of ``instruction`` that need an operand which is in ``needing``, or a call of LAPACK."""
@@ -105,14 +116,38 @@ def _callee(call: Any) -> str:
     return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)
 
 
+def _is_case(instruction: Any) -> bool:
+    """Whether it has branches. What they read stands around them, and has to be there before it begins."""
+    return bool(instruction.operation.name == "stablehlo.case")
+
+
+def _within(instruction: Any) -> Iterator[Any]:
+    """The instructions of its branches, or of the parts of a loop."""
+    return (inner for region in instruction.regions for block in region for inner in block)
+
+
 def _waits(instruction: Any, needing: set[ir.Value]) -> bool:
     """Whether it is computed after ``needing``; of a function that is certain if all arguments are."""
-    return (all if _is_function(instruction) else any)(x in needing for x in instruction.operands)
+    if _is_function(instruction):
+        return all(instruction.operands[i] in needing for i in _places(instruction))
+    return _reads(instruction, needing)
+
+
+def _reads(instruction: Any, values: set[ir.Value]) -> bool:
+    inner = _within(instruction) if _is_case(instruction) else ()
+    return any(x in values for x in instruction.operands) or any(_reads(each, values) for each in inner)
+
+
+def _places(instruction: Any) -> list[int]:
+    """The operands that can be made to wait: of a function no integer that may be a symbolic size, or the platform."""
+    rank = 1 if _is_function(instruction) else 0
+    operands = enumerate(instruction.operands)
+    return [i for i, x in operands if _is_inexact(x) or (_is_integer(x) and len(_shape(x)) >= rank)]
 
 
 def _make_wait(instruction: Any, before: Any) -> None:
     """Make one operand of ``instruction``, or all arguments of a function, need ``before``."""
-    places = [i for i, x in enumerate(instruction.operands) if _is_inexact(x) or _is_integer(x)]
+    places = _places(instruction)
     if not _is_function(instruction):
         places.sort(key=lambda i: (_is_integer(instruction.operands[i]), math.prod(_shape(instruction.operands[i]))))
         places = places[:1]

@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching, mlir
 from linalgx._core.batch_minor import batch_minor, is_small
 from linalgx._core.in_turn import NEEDED, in_any_order, in_turn
 from linalgx._core.loops import materialise
-from linalgx._core.primitive import new_primitive
+from linalgx._core.primitive import new_primitive, register
 
 Sides = Sequence[jax.Array | None]
 
@@ -244,8 +244,7 @@ def _batch_again(args: Any, axes: Any, linear_map: LinearMap, mapped: tuple[bool
 
 
 _lowering = mlir.lower_fun(_lower, multiple_results=True)
-mlir.register_lowering(linear_map_p, _lowering, cacheable=not NEEDED)
-mlir.register_lowering(linear_map_p, in_turn(_lowering), platform="cpu", cacheable=not NEEDED)
+register(linear_map_p, _lowering, cpu=in_turn(_lowering), cacheable=not NEEDED, in_order=in_turn)
 ad.primitive_jvps[linear_map_p] = _jvp
 ad.primitive_transposes[linear_map_p] = _transpose
 batching.primitive_batchers[linear_map_p] = _batch

@@ -18,7 +18,7 @@ from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import ad, batching, mlir, partial_eval
 
-from linalgx._core.primitive import is_for_one_device
+from linalgx._core.primitive import is_for_one_device, register
 
 
 def _identity(name: str) -> Primitive:
@@ -108,8 +108,7 @@ def _is_kernel(instruction: Any) -> bool:
     return instruction.name == "func.call" and "mhlo.frontend_attributes" in instruction.attributes
 
 
-mlir.register_lowering(materialise_p, lambda ctx, x: [x])
-mlir.register_lowering(materialise_p, _materialise, platform="cpu", cacheable=False)
+register(materialise_p, lambda ctx, x: [x], cpu=_materialise)
 
 
 PART = 128
@@ -160,8 +159,7 @@ def _not_constant(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
     return [x] if never_constant else mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
 
 
-mlir.register_lowering(not_constant_p, lambda ctx, x: [x])
-mlir.register_lowering(not_constant_p, _not_constant, platform="cpu", cacheable=False)
+register(not_constant_p, lambda ctx, x: [x], cpu=_not_constant)
 
 
 def _is_unknown(x: ir.Value, is_called: bool) -> bool:
@@ -298,7 +296,7 @@ def _as_it_lies(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
     return lower(ctx, x)
 
 
-mlir.register_lowering(as_it_lies_p, _as_it_lies, cacheable=False)
+register(as_it_lies_p, _as_it_lies)
 
 
 def varying_alike(args: Any) -> Any:

@@ -47,7 +47,7 @@ from linalgx._core.linear_map import (
     split_last,
 )
 from linalgx._core.loops import many_threads, undivided, varying_alike
-from linalgx._core.primitive import is_shared_out, new_primitive
+from linalgx._core.primitive import is_shared_out, new_primitive, register
 
 
 class Rules(NamedTuple):
@@ -143,9 +143,8 @@ class Operation:
         self.linear_in = linear_in
         self.at_hand = at_hand
         self.primitive = new_primitive(f"linalgx_{name}", self._run, multiple_results=True)
-        for platform in (None, "cpu", "cuda"):
-            lower = functools.partial(self._lower, platform)
-            mlir.register_lowering(self.primitive, lower, platform=platform, cacheable=not NEEDED)
+        default, cpu, cuda = (functools.partial(self._lower, platform) for platform in (None, "cpu", "cuda"))
+        register(self.primitive, default, cpu=cpu, cuda=cuda, cacheable=not NEEDED, in_order=in_turn)
         batching.primitive_batchers[self.primitive] = self._batch
 
     def __call__(self, *args: Any, **params: Hashable) -> Any:
