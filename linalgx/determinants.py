@@ -16,6 +16,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
+from linalgx._core.batch_minor import extent
 from linalgx._core.errors import nan_where, report
 from linalgx._core.matrix import H
 from linalgx._core.operation import Operation
@@ -60,7 +61,7 @@ def det(a: ArrayLike) -> jax.Array:
         Giles (2008), section 2.2.4; Magnus and Neudecker (2019), section 8.6.
     """
     A = square_matrix("det", a=a)
-    return det_p(A) if A.shape[-1] > 3 else det_by_cofactors_p(A)
+    return det_p(A) if extent(A.shape[-1]) > 3 else det_by_cofactors_p(A)
 
 
 @public("method")
@@ -344,7 +345,7 @@ def _weight(sign: jax.Array, sign_bar: jax.Array | None, logabsdet_bar: jax.Arra
 
 
 def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    sign, logabsdet = (slogdet_by_cofactors_p if 0 < A.shape[-1] <= 2 else slogdet_p)(A)
+    sign, logabsdet = (slogdet_by_cofactors_p if 0 < extent(A.shape[-1]) <= 2 else slogdet_p)(A)
     return sign, logabsdet
 
 

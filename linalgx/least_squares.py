@@ -29,7 +29,7 @@ from linalgx._core.arguments import (
     square_matrix,
 )
 from linalgx._core.arguments import tolerance as real_tolerance
-from linalgx._core.batch_minor import SMALL, batch_minor
+from linalgx._core.batch_minor import SMALL, batch_minor, extent
 from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.loops import as_it_lies, replaced
 from linalgx._core.matrix import (
@@ -169,7 +169,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: ArrayLike | None = None) -> LstsqRe
     if relative is not None:
         relative = jnp.where(relative < 0, jnp.finfo(relative.dtype).eps, relative)
     # more products of the matrix with so few columns cost less than the orthonormal factor (measured)
-    few = relative is None and 16 * B.shape[-1] <= min(A.shape[-2:])
+    few = relative is None and 16 * extent(B.shape[-1]) <= min(map(extent, A.shape[-2:]))
     A_1, (U, f, W), rank, S = _factored(A, None, relative, for_few=few)
     report("lstsq", "", _info, A, W)
     A_1, U, f, W, A_b, B = broadcast_batches("lstsq", a_1=A_1, U=U, f=f[..., None], W=W, a=A, b=B)
@@ -202,7 +202,7 @@ def _factored(
 ) -> tuple[jax.Array, Factors, jax.Array, jax.Array | None]:
     """The part of A above the tolerance, the factors of its pseudoinverse, its rank, and S where it was computed."""
     given = atol is not None or rtol is not None
-    if not given and not hermitian and max(A.shape[-2:]) > SMALL:
+    if not given and not hermitian and max(map(extent, A.shape[-2:])) > SMALL:
         *factors, rank = inverse_factors_p(stop_gradient(A), for_few=for_few)
         return A, tuple(factors), rank, None
     if given:
@@ -302,7 +302,11 @@ def _inverse(R: jax.Array, lower: bool) -> jax.Array:
 
 def _size_of_error(U: jax.Array, W: jax.Array) -> jax.Array:
     """An estimate of |I - W^H W U^H U|_F, from its products with eight normal vectors (Kenney and Laub 1994)."""
-    Z = jnp.asarray(np.random.default_rng(0).standard_normal((U.shape[-1], 8)), U.dtype)
+    n = U.shape[-1]
+    if isinstance(n, int):
+        Z = jnp.asarray(np.random.default_rng(0).standard_normal((n, 8)), U.dtype)
+    else:
+        Z = jax.random.normal(jax.random.key(0), (n, 8), U.dtype)
     return _frobenius(Z - H(W) @ (W @ (H(U) @ (U @ Z)))) / math.sqrt(Z.shape[-1])
 
 

@@ -31,7 +31,7 @@ from linalgx._core.arguments import (
     public,
     require_matrix,
 )
-from linalgx._core.batch_minor import is_small
+from linalgx._core.batch_minor import extent, is_small
 from linalgx._core.composite import composite
 from linalgx._core.matrix import H
 from linalgx._core.matrix import diagonal as matrix_diagonal
@@ -550,8 +550,7 @@ def _chain(arrays: Sequence[ArrayLike]) -> list[jax.Array]:
 def _cheapest_splits(shapes: Sequence[tuple[int, ...]]) -> dict[tuple[int, int], int]:
     """For every stretch i..j of the chain the k that parts it best, into i..k and k+1..j."""
     n = len(shapes)
-    # a symbolic size stands for a large one
-    shapes = [tuple(size if isinstance(size, int) else 1000 for size in shape) for shape in shapes]
+    shapes = [tuple(map(extent, shape)) for shape in shapes]
     batches = functools.cache(lambda i, j: math.prod(np.broadcast_shapes(*(s[:-2] for s in shapes[i : j + 1]))))
     cost = {(i, i): 0 for i in range(n)}
     split = {}

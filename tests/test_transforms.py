@@ -195,6 +195,51 @@ def test_exported_for_several_platforms(case: Case, rng) -> None:
     _close(case, exported.call(*args), jax.jit(f)(*args))
 
 
+# functions of S (Hermitian, positive definite) that are free of the gauge
+OF_ANY_ORDER = {
+    "inv": linalgx.inv,
+    "solve": lambda S: linalgx.solve(S, jnp.cos(S)),
+    "solve_triangular": lambda S: linalgx.solve_triangular(S, jnp.cos(S), upper=False),
+    "cholesky": linalgx.cholesky,
+    "cholesky_solve": lambda S: linalgx.cholesky_solve(S, jnp.cos(S)),
+    "qr": lambda S: jnp.abs(linalgx.qr(S)[1]),
+    "eigh": lambda S: jnp.abs(linalgx.eigh(S)[1]),
+    "eigvalsh": linalgx.eigvalsh,
+    "eig": lambda S: jnp.abs(linalgx.eig(S)[1]).sum(-1),
+    "svd": lambda S: jnp.abs(linalgx.svd(S)[0]),
+    "svdvals": linalgx.svdvals,
+    "det": linalgx.det,
+    "slogdet": lambda S: linalgx.slogdet(S)[1],
+    "lstsq": lambda S: linalgx.lstsq(S, jnp.cos(S))[0],
+    "lstsq, one column": lambda S: linalgx.lstsq(S, jnp.cos(S[:, :1]))[0],
+    "pinv": linalgx.pinv,
+    "matrix_exp": lambda S: linalgx.matrix_exp(S / 8),
+    "matrix_power": lambda S: linalgx.matrix_power(S, -3),
+    "cond": linalgx.cond,
+    "matrix_norm": lambda S: linalgx.matrix_norm(S, ord="nuc"),
+    "matrix_rank": lambda S: linalgx.matrix_rank(S).astype(S.dtype),
+    "lu": lambda S: linalgx.lu(S)[1],
+    "lu_solve": lambda S: linalgx.lu_solve(*linalgx.lu_factor(S), jnp.cos(S)),
+    "ldl_solve": lambda S: linalgx.ldl_solve(*linalgx.ldl_factor(S), jnp.cos(S)),
+    "trace": linalgx.trace,
+}
+
+
+@pytest.mark.parametrize("name", OF_ANY_ORDER)
+def test_exported_for_a_symbolic_order(name, rng) -> None:
+    function = OF_ANY_ORDER[name]
+
+    @jax.jit
+    def f(S):
+        return function(S), jax.grad(lambda S: jnp.sum(jnp.sin(function(S))))(S)
+
+    (n,) = export.symbolic_shape("n")
+    exported = export.export(f, disabled_checks=UNVOUCHED)(jax.ShapeDtypeStruct((n, n), jnp.float64))
+    for size in (3, 13):
+        S = jnp.asarray(positive_definite(rng, "float64", size))
+        assert_close(exported.call(S), f(S), tolerance("float64", size, 1000), name)
+
+
 @pytest.mark.parametrize("case", FIRST_CASES, ids=str)
 def test_traced_once(case: Case, rng) -> None:
     args = _arrays(case, rng)

@@ -31,9 +31,14 @@ LARGEST = 12
 """The longest axis of what batch-minor kernels take: above SMALL the batch stays in front of them and behind."""
 
 
+def extent(size: Any) -> int:
+    """The length of an axis, for a choice by it: a symbolic one stands for a large one."""
+    return size if isinstance(size, int) else 1000
+
+
 def is_small(shapes: Sequence[Sequence[int]], longest: int = SMALL) -> bool:
-    """Whether no axis of a problem with arguments of these shapes is longer; a symbolic size stands for a large one."""
-    return all(isinstance(size, int) and 1 <= size <= longest for shape in shapes for size in shape)
+    """Whether no axis of a problem with arguments of these shapes is longer, nor empty."""
+    return all(1 <= extent(size) <= longest for shape in shapes for size in shape)
 
 
 def batch_minor(function: Callable[..., Any], axes: Any = -1) -> Callable[..., Any]:

@@ -5,14 +5,12 @@ All functions act on the last two axes (of a vector of eigenvalues: the last), u
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from linalgx._core.batch_minor import LARGEST
+from linalgx._core.batch_minor import LARGEST, extent
 from linalgx._core.in_turn import in_any_order
 
 
@@ -65,7 +63,7 @@ def strictly_upper(X: jax.Array) -> jax.Array:
 def diagonal(X: jax.Array) -> jax.Array:
     """The main diagonal as a vector."""
     k, n = min(X.shape[-2:]), X.shape[-1]
-    if k > LARGEST:
+    if extent(k) > LARGEST:
         return jnp.diagonal(X, axis1=-2, axis2=-1)
     # every (n + 1)-th entry, row by row: no gather, but a copy of a matrix that lies column by column
     entries = X[..., :k, :].reshape(*X.shape[:-2], k * n)
@@ -136,7 +134,7 @@ def reciprocal_gaps(values: jax.Array, error: jax.Array | None = None) -> jax.Ar
     magnitude = jnp.abs(values)
     largest = jnp.max(magnitude, axis=-1, initial=0)[..., None, None]
     # LAPACK's eigenvalues that coincide were up to 5 sqrt(n) eps apart (n = 3 to 12, 3000 matrices each)
-    rounding = 8 * math.sqrt(values.shape[-1]) * eps * largest
+    rounding = 8 * jnp.sqrt(jnp.asarray(values.shape[-1], largest.dtype)) * eps * largest
     if error is not None:
         rounding = jnp.maximum(rounding, larger_of_pair(error))
     two_thirds = eps ** (2 / 3)

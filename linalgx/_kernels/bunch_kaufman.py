@@ -203,4 +203,4 @@ def structure(pivots: jax.Array) -> Structure:
         first, last = jnp.int32(0), jnp.int32(n)
         rows = lax.fori_loop(first, last, lambda k, values: interchange(n - 1 - k, values), unmoved)
         places = lax.fori_loop(first, last, interchange, unmoved)
-    return Structure(rows[..., :n], places[..., :n], rows[..., n], places[..., n], paired)
+    return Structure(rows[..., :n], places[..., :n], rows[..., -1], places[..., -1], paired)

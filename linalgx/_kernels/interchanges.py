@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax.lax import linalg as lax_linalg
 
-from linalgx._core.batch_minor import SMALL
+from linalgx._core.batch_minor import SMALL, extent
 from linalgx._core.loops import materialise
 
 
 def permutation(pivots: jax.Array, size: int) -> jax.Array:
     """The order of the rows after the interchanges: P^T A = A[permutation]."""
-    if size > SMALL or pivots.shape[-1] == 0:
+    if extent(size) > SMALL or pivots.shape[-1] == 0:
         return lax_linalg.lu_pivots_to_permutation(pivots, size)
     order = jnp.stack(order_of_rows([pivots[..., i] for i in range(pivots.shape[-1])], size), axis=-1)
     return materialise(order) if size > 3 else order
@@ -38,7 +38,7 @@ def interchange(pivots: jax.Array, X: jax.Array, *, back: bool = False, axis: in
     """P^T X, or (``back``) P X; with axis -1 X P, or X P^T."""
     size = X.shape[axis]
     order = permutation(pivots, size)
-    if size > SMALL:
+    if extent(size) > SMALL:
         order = jnp.argsort(order, axis=-1) if back else order
         index = order[..., :, None] if axis == -2 else order[..., None, :]
         return jnp.take_along_axis(X, index, axis=axis, mode="promise_in_bounds")

@@ -9,8 +9,6 @@ section 7.2 (the condition of an eigenvalue).
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -204,7 +202,8 @@ def _eigensystem_jvp(residuals, dA):
 def _error(A: jax.Array, W: jax.Array) -> jax.Array:
     """A bound, not sharp, of the rounding errors of the eigenvalues: condition times eps times the size of A."""
     # the 1-norm over sqrt(n), as large as the 2-norm for evenly filled A; a sum of squares would overflow
-    size = jnp.max(jnp.sum(jnp.abs(A), axis=-2), axis=-1, initial=0) / math.sqrt(max(A.shape[-1], 1))
+    norm = jnp.max(jnp.sum(jnp.abs(A), axis=-2), axis=-1, initial=0)
+    size = norm / jnp.sqrt(jnp.asarray(max(A.shape[-1], 1), norm.dtype))
     return 64 * jnp.finfo(A.dtype).eps * size[..., None] * _conditions(W)
 
 

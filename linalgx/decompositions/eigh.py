@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, require_option, square_matrix
-from linalgx._core.batch_minor import LARGEST
+from linalgx._core.batch_minor import LARGEST, extent
 from linalgx._core.errors import info_of_spectrum, nan_where, report
 from linalgx._core.matrix import (
     H,
@@ -129,7 +129,7 @@ def _read(function: str, a: ArrayLike, UPLO: str | None, symmetrize: bool) -> ja
 def _eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     A, scale, failed = lapack.scaled(A)
     l, V = lapack.eigh(hermitian_part(A))
-    if A.shape[-1] <= LARGEST:
+    if extent(A.shape[-1]) <= LARGEST:
         V = normalise_phases(V)
     return lapack.restored(l, scale, failed), nan_where(failed, V)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from linalgx._core.arguments import matrix, public, square_matrix
-from linalgx._core.batch_minor import LARGEST
+from linalgx._core.batch_minor import LARGEST, extent
 from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
 from linalgx._core.matrix import (
     H,
@@ -142,7 +142,7 @@ def _svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, ja
     # LAPACK makes some of the outputs finite for input that is not
     failed = not_finite(A)
     U, S, Vh = lapack.svd(jnp.where(failed[..., None, None], 0, A), full_matrices=full_matrices)
-    if max(A.shape[-2:]) <= LARGEST:
+    if max(map(extent, A.shape[-2:])) <= LARGEST:
         U, Vh = _normalise_phases(U, S, Vh)
     return nan_where(failed, U), jnp.where(failed[..., None], jnp.nan, S), nan_where(failed, Vh)
 
