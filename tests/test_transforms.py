@@ -196,7 +196,7 @@ def test_exported_for_several_platforms(case: Case, rng) -> None:
 
 
 # functions of S (Hermitian, positive definite) that are free of the gauge
-OF_ANY_ORDER = {
+OF_A_MATRIX = {
     "inv": linalgx.inv,
     "solve": lambda S: linalgx.solve(S, jnp.cos(S)),
     "solve_triangular": lambda S: linalgx.solve_triangular(S, jnp.cos(S), upper=False),
@@ -211,7 +211,7 @@ OF_ANY_ORDER = {
     "det": linalgx.det,
     "slogdet": lambda S: linalgx.slogdet(S)[1],
     "lstsq": lambda S: linalgx.lstsq(S, jnp.cos(S))[0],
-    "lstsq, one column": lambda S: linalgx.lstsq(S, jnp.cos(S[:, :1]))[0],
+    "lstsq, one column": lambda S: linalgx.lstsq(S, jnp.cos(S[..., :1]))[0],
     "pinv": linalgx.pinv,
     "matrix_exp": lambda S: linalgx.matrix_exp(S / 8),
     "matrix_power": lambda S: linalgx.matrix_power(S, -3),
@@ -225,9 +225,9 @@ OF_ANY_ORDER = {
 }
 
 
-@pytest.mark.parametrize("name", OF_ANY_ORDER)
+@pytest.mark.parametrize("name", OF_A_MATRIX)
 def test_exported_for_a_symbolic_order(name, rng) -> None:
-    function = OF_ANY_ORDER[name]
+    function = OF_A_MATRIX[name]
 
     @jax.jit
     def f(S):
@@ -238,6 +238,21 @@ def test_exported_for_a_symbolic_order(name, rng) -> None:
     for size in (3, 13):
         S = jnp.asarray(positive_definite(rng, "float64", size))
         assert_close(exported.call(S), f(S), tolerance("float64", size, 1000), name)
+
+
+@pytest.mark.parametrize("name", OF_A_MATRIX)
+def test_derivatives_of_a_batch_on_an_explicit_mesh(name, rng) -> None:
+    function = OF_A_MATRIX[name]
+
+    @jax.jit
+    def f(S):
+        return jax.grad(lambda S: jnp.sum(jnp.sin(function(S))))(S), jax.jvp(function, (S,), (jnp.cos(S),))[1]
+
+    batch = jnp.stack([jnp.asarray(positive_definite(rng, "float64", 3)) for _ in range(2)])
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        found = f(jax.device_put(batch, NamedSharding(mesh, P("b"))))
+    assert_close(found, f(batch), tolerance("float64", 3, 1000), name)
 
 
 @pytest.mark.parametrize("case", FIRST_CASES, ids=str)

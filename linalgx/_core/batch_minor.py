@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core
+from jax.sharding import NamedSharding, PartitionSpec
 
 from linalgx._core.loops import materialise
 
@@ -59,9 +60,9 @@ def batch_minor(function: Callable[..., Any], axes: Any = -1) -> Callable[..., A
         ((jaxpr, shapes),) = traced
         flags = _broadcast_prefix(axes, args)
         leaves = jax.tree.leaves(args)
-        size = next(x.shape[-1] for x, flag in zip(leaves, flags, strict=True) if flag)
+        like = next(x for x, flag in zip(leaves, flags, strict=True) if flag)
         values = _evaluate(jaxpr, [_Value(x, flag) for x, flag in zip(leaves, flags, strict=True)])
-        return jax.tree.unflatten(jax.tree.structure(shapes), [value.spread(size) for value in values])
+        return jax.tree.unflatten(jax.tree.structure(shapes), [value.spread(like) for value in values])
 
     return batched
 
@@ -88,17 +89,26 @@ class _Value:
     def __init__(self, array: Any, batched: bool, work: int = 0):
         self.array, self.batched, self.work = array, batched, work
 
-    def spread(self, size: int) -> jax.Array:
-        """The array with a batch axis of ``size``."""
+    def spread(self, like: jax.Array) -> jax.Array:
+        """The array with the batch axis of ``like``."""
         if self.batched:
             return self.array
-        return jnp.broadcast_to(jnp.expand_dims(self.array, -1), (*jnp.shape(self.array), size))
+        return _broadcast(jnp.expand_dims(self.array, -1), (*jnp.shape(self.array), like.shape[-1]), like)
 
     def kept(self) -> _Value:
         """The value for one who reads each entry several times."""
         if not self.batched or self.work <= WORTH_KEEPING:
             return self
         return _Value(materialise(self.array), True)
+
+
+def _broadcast(x: jax.Array, shape: tuple[int, ...], like: jax.Array) -> jax.Array:
+    """``x`` broadcast along its axes; an explicit mesh shares out the last one as it does the batch of ``like``."""
+    sharding = jax.typeof(like).sharding
+    if sharding.spec[-1] is None or jnp.shape(x) == shape:
+        return jnp.broadcast_to(x, shape)
+    spec = PartitionSpec(*jax.typeof(x).sharding.spec[:-1], sharding.spec[-1])
+    return jnp.broadcast_to(x, shape, out_sharding=NamedSharding(sharding.mesh, spec))
 
 
 WORTH_KEEPING = 16
@@ -173,6 +183,10 @@ def _work(name: str, values: list[_Value], params: dict[str, Any]) -> int:
     return work + 1
 
 
+def _a_batch(values: list[_Value]) -> jax.Array:
+    return next(value.array for value in values if value.batched)
+
+
 # --- rules: (primitive, values, **parameters of one problem) -> array with the batch last
 
 
@@ -188,14 +202,14 @@ def _elementwise(primitive: Any, values: list[_Value], **params: Any) -> jax.Arr
         return x.reshape(*(1,) * (rank + 1 - x.ndim), *x.shape)
 
     operands = [expanded(value) for value in values]
-    shape = lax.broadcast_shapes(*(jnp.shape(x) for x in operands))
-    return primitive.bind(*(jnp.broadcast_to(x, shape) if jnp.ndim(x) else x for x in operands), **params)
+    shape, like = lax.broadcast_shapes(*(jnp.shape(x) for x in operands)), _a_batch(values)
+    return primitive.bind(*(_broadcast(x, shape, like) if jnp.ndim(x) else x for x in operands), **params)
 
 
 def _same_axes(primitive: Any, values: list[_Value], **params: Any) -> jax.Array:
     """Axes are counted from the front, where the batch changes nothing."""
-    size = next(value.array.shape[-1] for value in values if value.batched)
-    return primitive.bind(*(value.spread(size) for value in values), **params)
+    like = _a_batch(values)
+    return primitive.bind(*(value.spread(like) for value in values), **params)
 
 
 def _fold(primitive: Any, values: list[_Value], *, axes: Sequence[int], **params: Any) -> jax.Array:
