@@ -159,4 +159,8 @@ RULE_INPUTS = {
         for case in cases
         for adjoint in (False, True)
     ],
+    "squared_residuals": [
+        (lambda rng, d, m=m, n=n: (general(rng, d, m, n), general(rng, d, m, 2), general(rng, d, n, 2)), {})
+        for m, n in ((5, 3), (3, 5), (20, 9))
+    ],
 }
