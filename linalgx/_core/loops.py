@@ -45,7 +45,7 @@ def materialise(x: jax.Array) -> jax.Array:
 
 
 def _conditional(x: jax.Array) -> jax.Array:
-    never = lax.optimization_barrier(jnp.int32(0)) > 1
+    never = lax.optimization_barrier(jnp.float32(0)) > 1
     other = lax.neg if jnp.issubdtype(x.dtype, jnp.inexact) else lax.bitwise_not
     return lax.cond(never, other, lambda x: x, x)
 
@@ -183,29 +183,36 @@ def _what_decides(x: ir.Value, is_called: bool) -> tuple[Callable[..., bool], Se
 
     All of none is true: nobody looks behind a call of LAPACK, a barrier, or a function that stays one.
     """
-    source = x.owner
-    if math.prod(ir.RankedTensorType(x.type).shape) == 0:
+    source, type_ = x.owner, x.type
+    if not isinstance(type_, ir.RankedTensorType) or math.prod(type_.shape) == 0:
         return any, ()
     if isinstance(source, ir.Block):
         return (all if _is_of_program(source) and not is_called else any), ()
     name, operands = source.name.removeprefix("stablehlo."), list(source.operands)
     if name == "optimization_barrier" or _is_lapack(source) or _is_kernel(source):
         return all, ()
-    if name == "while":
-        return all, [operands[ir.OpResult(x).result_number]]
-    if name in ("case", "slice", "dynamic_slice", "gather", "reduce"):
+    if name in ("case", "slice", "dynamic_slice", "gather"):
         return all, operands[:1]
-    is_floating = isinstance(ir.RankedTensorType(x.type).element_type, (ir.FloatType, ir.ComplexType))
-    if name == "compare" or (name in _ARITHMETIC and is_floating):
-        return any, operands
-    if name == "func.call" or not operands:
+    if name in _MOVES:
+        return all, operands
+    # integers that cancel are found to be zero, and a loop of one turn is taken for what it makes
+    if name in ("while", "func.call") or not operands or not all(map(_is_floating, operands)):
         return any, ()
-    return all, operands
+    if name in _ARITHMETIC:
+        return any, operands
+    return all, operands[:1] if name == "reduce" else operands
 
+
+def _is_floating(x: ir.Value) -> bool:
+    return isinstance(x.type, ir.RankedTensorType) and isinstance(x.type.element_type, ir.FloatType | ir.ComplexType)
+
+
+_MOVES = ("transpose", "reshape", "broadcast_in_dim", "reverse", "concatenate", "select", "convert")
+"""Instructions whose entries are those of their operands."""
 
 _ARITHMETIC = (
-    *("add", "subtract", "multiply", "divide", "negate", "abs", "sqrt", "rsqrt", "exponential", "log", "convert"),
-    *("transpose", "reshape", "broadcast_in_dim", "reverse", "dot_general"),
+    *("add", "subtract", "multiply", "divide", "negate", "abs", "sqrt", "rsqrt", "exponential", "log", "dot_general"),
+    "compare",
 )
 """Instructions of which each entry depends on an entry of each operand, whatever the others are."""
 

@@ -96,6 +96,11 @@ def squared_modulus(x: jax.Array) -> jax.Array:
     return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x * x
 
 
+def trace_of_product(X: jax.Array, Y: jax.Array) -> jax.Array:
+    """tr(X Y)."""
+    return jnp.sum(X * jnp.swapaxes(Y, -1, -2), axis=(-2, -1))
+
+
 def largest_entry(A: jax.Array) -> jax.Array:
     """The largest max(|Re a|, |Im a|) in each matrix, its axes kept; 0 where there is none."""
     moduli = jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A)))

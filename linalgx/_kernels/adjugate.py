@@ -1,7 +1,8 @@
 """The adjugate and its derivative, of matrices of any rank and with rows and columns of any size.
 
-By the inverse where that is accurate. Elsewhere A is balanced first: B = D A E, where D and E are diagonal matrices of
-powers of two that give all rows and columns one size, so that there are no rounding errors and
+By the inverse where that is accurate (of many small matrices with four rows: by cofactors). Elsewhere A is balanced
+first: B = D A E, where D and E are diagonal matrices of powers of two that give all rows and columns one size, so that
+there are no rounding errors and
   adj(A) = det(D E)^-1 E adj(B) D,   D adj(A)[F] = det(D E)^-1 E D adj(B)[D F E] D.
 Small singular values of A itself have no accurate digits if they are small because a row or column is.
 
@@ -20,10 +21,10 @@ from jax import lax
 
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.loops import varying_alike
-from linalgx._core.matrix import H, diagonal, from_diagonal
+from linalgx._core.matrix import H, diagonal, from_diagonal, trace_of_product
 from linalgx._kernels import factors, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
-from linalgx._kernels.cofactor_expansion import by_power_of_two
+from linalgx._kernels.cofactor_expansion import by_power_of_two, exponents
 from linalgx._kernels.exponential import exact_power
 
 _ROUNDS, _SETTLED = 100, 0.3
@@ -95,7 +96,7 @@ def _elimination_serves(A: jax.Array, delta: jax.Array, adj: jax.Array, adjoint:
 def _sizes(
     A: jax.Array, delta: jax.Array, adj: jax.Array, adjoint: bool = False
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """W, rows, and whether det A is in the range; infinite or NaN where A^-1 may not be."""
+    """The sums w and rows, and whether det A is in the range; infinite or NaN where A^-1 may not be."""
     limits = jnp.finfo(A.dtype)
     least, size = float(limits.tiny), jnp.abs(delta)
     w = jnp.sum(jnp.abs(adj), axis=-2 if adjoint else -1) / size[..., None]
@@ -120,8 +121,7 @@ def adjugate_derivative(A: jax.Array, delta: jax.Array, adj: jax.Array, F: jax.A
     # the two terms of the first form cancel to the second smallest singular value: two thirds of the digits remain
     good = inverse_serves(A, delta, adj, power=1 / 3)
     X = adj / delta[..., None, None]
-    trace = jnp.sum(X * jnp.swapaxes(F, -1, -2), axis=(-2, -1))
-    by_inverse = trace[..., None, None] * adj - adj @ F @ X
+    by_inverse = trace_of_product(X, F)[..., None, None] * adj - adj @ F @ X
 
     def balanced(A: jax.Array, F: jax.Array, by_inverse: jax.Array) -> jax.Array:
         return jnp.where(good[..., None, None], by_inverse, _balanced_derivative(A, F))
@@ -148,8 +148,7 @@ def _balanced_derivative(A: jax.Array, F: jax.Array) -> jax.Array:
 
 def _with_common_exponent(F: jax.Array, e: jax.Array) -> tuple[jax.Array, jax.Array]:
     """G and k with F_ij 2^e_ij = G_ij 2^k, the largest entry of G about 1."""
-    exponents = jnp.frexp(jnp.maximum(jnp.abs(jnp.real(F)), jnp.abs(jnp.imag(F))))[1] + e
-    k = jnp.max(jnp.where(F == 0, -(2**16), exponents), axis=(-2, -1), keepdims=True)
+    k = jnp.max(jnp.where(F == 0, -(2**16), exponents(F) + e), axis=(-2, -1), keepdims=True)
     return by_power_of_two(F, e - k), k
 
 
@@ -184,7 +183,7 @@ def _balance(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     def step(state: tuple[jax.Array, ...]) -> list[jax.Array]:
         i, _, d, e = state
         rows = minus_log_of_sum(logs + e, -1)
-        return varying_alike([i + 1, jnp.max(jnp.abs(rows - d)), rows, minus_log_of_sum(logs + rows, -2)])
+        return varying_alike([i + 1, jnp.max(jnp.abs(rows - d), initial=0), rows, minus_log_of_sum(logs + rows, -2)])
 
     zeros = jnp.zeros_like(logs)
     start = varying_alike([jnp.int32(0), jnp.full((), jnp.inf, logs.dtype), zeros[..., :, :1], zeros[..., :1, :]])

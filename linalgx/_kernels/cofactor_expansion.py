@@ -112,8 +112,9 @@ def _expansion(A: jax.Array) -> jax.Array:
         return jnp.prod(diagonal(A), axis=-1)
     terms = [A[..., 0, j] * _cofactor(A, 0, j) for j in range(n)]
     delta = functools.reduce(jnp.add, terms)
-    # a fused multiplication and addition leaves the rounding error of a product where the two of equal rows cancel
-    return jnp.where(terms[0] == -terms[1], 0, delta) if n == 2 else delta
+    # a fused multiplication and addition leaves the rounding error of a product where the two of equal rows cancel;
+    # of two infinite ones NaN
+    return jnp.where(terms[0] == -terms[1], 0 * terms[0], delta) if n == 2 else delta
 
 
 def _some_nan(delta: jax.Array) -> jax.Array:
@@ -133,22 +134,27 @@ def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:
 def _digits_and_exponent(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Delta and e with det A = delta 2^e: a sum over the permutations, with exponents kept apart from digits."""
     n, limits = A.shape[-1], jnp.finfo(A.dtype)
-    exponent = jnp.frexp(jnp.maximum(jnp.abs(jnp.real(A)), jnp.abs(jnp.imag(A))))[1]
+    exponent = exponents(A)
     half = exponent // 2
     digits = A * exact_power(-half, A.dtype).astype(A.dtype) * exact_power(half - exponent, A.dtype).astype(A.dtype)
     exponent = jnp.where(digits == 0, -(2**16), exponent)
-    terms, exponents = [], []
+    terms, sums = [], []
     for columns in itertools.permutations(range(n)):
         odd = sum(i > j for i, j in itertools.combinations(columns, 2)) % 2
         terms.append((-1) ** odd * math.prod((digits[..., i, j] for i, j in enumerate(columns)), start=1))
-        exponents.append(functools.reduce(jnp.add, (exponent[..., i, j] for i, j in enumerate(columns))))
-    largest = functools.reduce(jnp.maximum, exponents)
+        sums.append(functools.reduce(jnp.add, (exponent[..., i, j] for i, j in enumerate(columns))))
+    largest = functools.reduce(jnp.maximum, sums)
     step = int(limits.maxexp) - 8
     aligned = (
         x * exact_power(jnp.maximum(e - largest, -step), A.dtype).astype(A.dtype)
-        for x, e in zip(terms, exponents, strict=True)
+        for x, e in zip(terms, sums, strict=True)
     )
     return functools.reduce(jnp.add, aligned), largest
+
+
+def exponents(x: jax.Array) -> jax.Array:
+    """Of the larger of the two parts of each entry, a power of two above it."""
+    return jnp.frexp(jnp.maximum(jnp.abs(jnp.real(x)), jnp.abs(jnp.imag(x))))[1]
 
 
 def by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:

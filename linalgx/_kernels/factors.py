@@ -13,7 +13,7 @@ from linalgx._kernels import lapack
 
 def det(LU: jax.Array, pivots: jax.Array) -> jax.Array:
     """The determinant."""
-    d, sign = diagonal(LU), sign_of_permutation(pivots, LU.dtype)
+    d, sign = diagonal(LU), _sign_of_permutation(pivots, LU.dtype)
     product = sign * jnp.prod(d, axis=-1)
     out_of_range = (product == 0) | ~jnp.isfinite(product)
 
@@ -27,7 +27,7 @@ def det(LU: jax.Array, pivots: jax.Array) -> jax.Array:
 
 def slogdet(LU: jax.Array, pivots: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Sign and logarithm of the absolute value of the determinant."""
-    return _sign_and_logarithm(diagonal(LU), sign_of_permutation(pivots, LU.dtype))
+    return _sign_and_logarithm(diagonal(LU), _sign_of_permutation(pivots, LU.dtype))
 
 
 def adjoint_of_inverse(LU: jax.Array, pivots: jax.Array) -> jax.Array:
@@ -35,7 +35,7 @@ def adjoint_of_inverse(LU: jax.Array, pivots: jax.Array) -> jax.Array:
     return lapack.lu_solve(LU, pivots, identity(LU), left=False, adjoint=True)
 
 
-def sign_of_permutation(pivots: jax.Array, dtype: DTypeLike) -> jax.Array:
+def _sign_of_permutation(pivots: jax.Array, dtype: DTypeLike) -> jax.Array:
     """1 or -1: the determinant of P."""
     odd = jnp.sum(pivots != jnp.arange(pivots.shape[-1], dtype=pivots.dtype), axis=-1) % 2 == 1
     return jnp.where(odd, -1, 1).astype(dtype)

@@ -16,7 +16,7 @@ from jax.interpreters import mlir
 from jax.lax import linalg as lax_linalg
 from jaxlib.lapack import prepare_lapack_call
 
-from linalgx._core.errors import nan_where
+from linalgx._core.errors import nan_where, not_finite
 from linalgx._core.matrix import diagonal, largest_entry
 from linalgx._core.primitive import is_for_one_device, new_primitive
 from linalgx._kernels.exponential import power_of_two
@@ -31,8 +31,9 @@ def scaled(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     Where LAPACK scales by itself, from 1e12 in single precision, eigenvalues come out wrong, or NaN, through jax.lax;
     and for input that is not finite it makes some of the outputs finite.
     """
-    largest = largest_entry(A)
-    failed = ~jnp.isfinite(largest)
+    # a maximum may lose a NaN on the CPU
+    failed, largest = not_finite(A)[..., None, None], largest_entry(A)
+    # the scale and its reciprocal are normal numbers, and what is left below 2^28 LAPACK does not scale
     limit = jnp.finfo(A.dtype).maxexp - 28
     exponent = jnp.clip(jnp.frexp(jnp.where(failed, 0, largest))[1], -limit, limit)
     scale = jnp.ldexp(jnp.ones_like(largest), exponent)

@@ -245,6 +245,25 @@ def test_third_derivative_in_reverse(rng) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_two_rows_whose_products_are_out_of_range(dtype) -> None:
+    size = 2.0 ** (jnp.finfo(dtype).maxexp // 2 + 1)
+    A = jnp.asarray([[[1, 1], [1, 1 + 2**-12]], [[1, 2], [3, 1]], [[1, 2], [1, 1]]], dtype) * size
+    expected = [float(size) * 2**-12 * size, -np.inf, -np.inf]
+    for given, right in ((A, expected), (A[0], expected[0]), (A[1], expected[1])):
+        np.testing.assert_allclose(linalgx.det(given), right, rtol=1e-6)
+        np.testing.assert_allclose(jax.jit(linalgx.det)(given), right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 4, 5, 30])
+def test_derivatives_of_no_matrices(n) -> None:
+    A = jnp.zeros((0, n, n))
+    f = lambda A: jnp.sum(linalgx.det(A))
+    assert jax.grad(f)(A).shape == A.shape
+    assert jax.hessian(f)(A).shape == A.shape + A.shape
+    assert jax.jvp(linalgx.det, (A,), (A,))[1].shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("second", ["row", "multiple", "column"])
 def test_two_rows_alike(second, dtype, rng) -> None:
     """The two products are the same number: no rounding error of one of them is left, in any program."""

@@ -231,6 +231,18 @@ def test_one_entry_of_another_size(dtype, size, n, rng) -> None:
             assert np.all(np.isfinite(l))
 
 
+@pytest.mark.parametrize(("count", "n"), [(1, 64), (100, 33)], ids=["one", "many"])
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64"])
+def test_one_nan_is_never_lost(dtype, count, n, rng) -> None:
+    """Wherever it stands: XLA shares out the search for it among cores, and finds the largest number without it."""
+    A = general(rng, dtype, count, n, n)
+    A[np.arange(count), rng.integers(0, n, count), rng.integers(0, n, count)] = np.nan
+    A = jnp.asarray(A[0] if count == 1 else A)
+    for function in (linalgx.eigh, linalgx.eigvalsh, linalgx.eig, linalgx.eigvals, linalgx.svd, linalgx.svdvals):
+        for out in jax.tree.leaves(function(A)):
+            assert np.all(np.isnan(out)), function.__name__
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 @pytest.mark.parametrize("n", [3, 4, 8])
 def test_every_kernel_tells_the_rank_of_indefinite_matrices(n, dtype, rng) -> None:

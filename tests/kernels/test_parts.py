@@ -1,6 +1,7 @@
 """Batches in parts: one kernel does the work of one part after the other, unless a program leaves batches whole."""
 
 import jax
+import jax.experimental
 import jax.export
 import jax.numpy as jnp
 import numpy as np
@@ -87,7 +88,13 @@ CHOICES = {
     "imag": lambda A, C: jnp.imag(jax.lax.complex(A, C)),
     "carried": lambda A, C: jax.lax.fori_loop(0, 3, lambda i, s: (s[0] + 1, s[1]), (A, jnp.asarray(C)))[1],
     "branches": lambda A, C: jax.lax.cond(A[0, 0, 0] > 9, lambda: C, lambda: C),
+    "one turn": lambda A, C: jax.lax.fori_loop(0, 1, lambda i, s: jnp.asarray(C), A),
+    "one step": lambda A, C: jax.lax.scan(lambda c, _: (jnp.asarray(C), None), A, None, length=1)[0],
     "zero of integers": lambda A, C: C + (0 * A.astype(int)).astype(C.dtype),
+    "difference of integers": lambda A, C: C + (A.astype(int) - A.astype(int)).astype(C.dtype),
+    "exclusive or": lambda A, C: C + (A.astype(int) ^ A.astype(int)).astype(C.dtype),
+    "below zero": lambda A, C: C + (A.astype("uint32") < 0).astype(C.dtype),
+    "itself": lambda A, C: C + (A.astype(int) < A.astype(int)).astype(C.dtype),
 }
 
 
@@ -100,6 +107,16 @@ def test_constants_that_are_left_of_what_is_none(choice, rng):
     with prefer("batch_minor"):
         result = jax.jit(lambda A: linalgx.solve(A, CHOICES[choice](A, C)))(A)
         right = jax.jit(linalgx.solve)(A, jnp.asarray(C))
+    np.testing.assert_allclose(result, right, rtol=1e-4, atol=1e-5)
+
+
+def test_an_argument_from_the_host(rng):
+    """The call that it comes from has an operand that is no array."""
+    A, C = (jnp.asarray(general(rng, "float32", 3 * PART, 4, 4)) for _ in range(2))
+    A = A + 8 * jnp.eye(4, dtype="float32")[None]
+    fetch = lambda A: jax.experimental.io_callback(lambda: C, A, ordered=True)
+    with prefer("batch_minor"):
+        result, right = jax.jit(lambda A: linalgx.solve(A, fetch(A)))(A), jax.jit(linalgx.solve)(A, C)
     np.testing.assert_allclose(result, right, rtol=1e-4, atol=1e-5)
 
 
