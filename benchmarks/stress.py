@@ -32,11 +32,20 @@ def _positive(A: jax.Array) -> jax.Array:
     return A @ jnp.swapaxes(A, -1, -2)
 
 
+def _of_few_digits(A: jax.Array) -> jax.Array:
+    """Random matrices, of which some are close to a singular one."""
+    return A - A.shape[-1] * jnp.eye(A.shape[-1])
+
+
 GRADIENTS: dict[str, Callable[..., Any]] = {
     "solve": lambda la, A, b: la.solve(A, b),
     "inv": lambda la, A, b: la.inv(A),
     "cholesky, solve": lambda la, A, b: la.solve(la.cholesky(_positive(A)), b),
     "pinv": lambda la, A, b: la.pinv(A),
+    "pinv, few digits": lambda la, A, b: la.pinv(_of_few_digits(A)),
+    "lstsq, few digits": lambda la, A, b: jax.vmap(lambda A, b: la.lstsq(A, b)[0])(_of_few_digits(A), b),
+    "det, singular": lambda la, A, b: la.det(A.at[:, 0].set(A[:, 1])),
+    "eig": lambda la, A, b: jnp.abs(la.eig(A)[1]) ** 4,
     "slogdet": lambda la, A, b: la.slogdet(A)[1],
     "two independent solves": lambda la, A, b: la.solve(A, b) + la.solve(A[::-1], b),
 }

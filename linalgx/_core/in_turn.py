@@ -12,6 +12,7 @@ done to the instructions of a program, where operations and their derivatives of
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,9 +57,12 @@ class _Program:
         self.known: dict[str, bool] = {}  # whether a function calls LAPACK
 
     def put_in_turn(self, block: ir.Block) -> None:
-        """Make each instruction that calls LAPACK need the one before it."""
+        """Make each instruction that calls LAPACK need the one before it, also in branches and parts of loops."""
         instructions = list(block.operations)
         calls = [self.calls_lapack(instruction) for instruction in instructions]
+        for instruction in itertools.compress(instructions, calls):
+            for inner in itertools.chain.from_iterable(instruction.regions):
+                self.put_in_turn(inner)
         if sum(calls) < 2:
             return
         before: Any = None
