@@ -255,7 +255,7 @@ def _second_variation(A: jax.Array, delta: jax.Array, adj: jax.Array, E: jax.Arr
     e, f = (jnp.trace(Y, axis1=-2, axis2=-1)[..., None, None] for Y in (XE, XF))
     ef = trace_of_product(XE, XF)[..., None, None]
     Q = delta[..., None, None] * ((e * f - ef) * X - f * XEX - e * XFX + XF @ XEX + XE @ XFX)
-    return nan_where(~adjugate.inverse_serves(A, delta, adj, power=1 / 2), Q)
+    return nan_where(~adjugate.inverse_serves(A, delta, X, power=1 / 2), Q)
 
 
 # --- Sign and logarithm

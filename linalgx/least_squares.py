@@ -31,7 +31,7 @@ from linalgx._core.arguments import (
 from linalgx._core.arguments import tolerance as real_tolerance
 from linalgx._core.batch_minor import SMALL, batch_minor, extent
 from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
-from linalgx._core.loops import as_it_lies, replaced
+from linalgx._core.loops import as_it_lies, replaced, replaced_members
 from linalgx._core.matrix import (
     H,
     after,
@@ -234,7 +234,7 @@ def _is_wide(A: jax.Array) -> bool:
     return A.shape[-2] < A.shape[-1]
 
 
-# --- Factors without a singular value decomposition where all matrices of the batch have full rank beyond doubt
+# --- Factors without a singular value decomposition of the matrices that have full rank beyond doubt
 #
 # Cholesky's decomposition of A^H A = R^H R leaves an error E in (A R^-1)^H (A R^-1) = I + E, about eps cond^2 large,
 # which multiplies the error of a solution in each step of refinement by the normal equations (Bjorck 1987 on these
@@ -244,52 +244,53 @@ def _is_wide(A: jax.Array) -> bool:
 
 
 def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
-    m, n = max(A.shape[-2:]), min(A.shape[-2:])
-    eps = jnp.finfo(A.dtype).eps
+    m, eps = max(A.shape[-2:]), jnp.finfo(A.dtype).eps
     unit = power_of_two(jnp.real(_scale(A)))
     # a matrix that is not finite is given up: it does not decide for the others
     failed = not_finite(A)
 
-    def tall() -> jax.Array:
+    def tall(A: jax.Array, unit: jax.Array) -> jax.Array:
         # of size 1, so that no square and no product with a right-hand side leaves the range before the solution does
         A_1 = as_it_lies(A)
         return (H(A_1) if _is_wide(A) else A_1) * (1 / unit).astype(A.dtype)
 
-    def of_full_rank(U: jax.Array, sign: float, W: jax.Array) -> list[jax.Array]:
-        f = jnp.broadcast_to(sign / unit[..., 0], (*A.shape[:-2], n))
+    def of_full_rank(U: jax.Array, sign: float, W: jax.Array, unit: jax.Array, failed: jax.Array) -> list[jax.Array]:
+        f = jnp.broadcast_to(sign / unit[..., 0], W.shape[:-1])
         rank = jnp.sum((f != 0) & ~failed[..., None], axis=-1)
         return [as_it_lies(U), f, as_it_lies(nan_where(failed, W)), rank]
 
     def by_cholesky(U: jax.Array, f: jax.Array, W: jax.Array, rank: jax.Array) -> list[jax.Array]:
         U = solve_triangular_p(L, U, lower=True, left=False, unit_diagonal=False, adjoint=True)
         E = H(U) @ U - identity(W)
-        return of_full_rank(U, 1, W - E @ (W - E @ W))
+        return of_full_rank(U, 1, W - E @ (W - E @ W), unit, failed)
 
-    def by_householder(*_: jax.Array) -> list[jax.Array]:
-        reflections, R, tau = lapack.geqrf(tall())
+    def by_householder(A: jax.Array, unit: jax.Array, failed: jax.Array) -> list[jax.Array]:
+        reflections, R, tau = lapack.geqrf(tall(A, unit))
         inverse = _inverse(R, lower=False)
         # a product of bounds, with room for the rounding errors of the inverse; false where there is a NaN
-        is_certain = jnp.all((m * eps * _norm_bound(R) * _norm_bound(inverse) < 0.25) | failed)
-        return [~is_certain, *of_full_rank(lapack.householder_product(reflections, tau), 1, H(inverse))]
+        is_certain = (m * eps * _norm_bound(R) * _norm_bound(inverse) < 0.25) | failed
+        U = lapack.householder_product(reflections, tau)
+        return [~is_certain, *of_full_rank(U, 1, H(inverse), unit, failed)]
 
-    def by_svd(*_: jax.Array) -> list[jax.Array]:
-        U, S, Vh = svd_p(tall(), full_matrices=False)
+    def by_svd(A: jax.Array, unit: jax.Array, failed: jax.Array) -> list[jax.Array]:
+        U, S, Vh = svd_p(tall(A, unit), full_matrices=False)
         U, f, W, rank = _factors_from_svd(U, S, Vh, kept_singular_values(S, A.shape))
         return [as_it_lies(U), f / unit[..., 0], as_it_lies(W), rank]
 
-    U = tall()
+    U = tall(A, unit)
     # NaN where A^H A is not positive definite
     L = lapack.cholesky(H(U) @ U)
     W = _inverse(L, lower=True)
     is_precise = _size_of_error(U, W) < eps ** (1 / 5) / 2
     # the bound that costs nothing: the condition is small where E is
     is_certain = m * eps * _frobenius(L) * _frobenius(W) < 0.25
-    serves = jnp.all((is_precise & is_certain) | failed)
-    factors = of_full_rank(U, -1, W)
+    serves = (is_precise & is_certain) | failed
+    factors = of_full_rank(U, -1, W, unit, failed)
     if not for_few:
-        factors = replaced(serves, by_cholesky, factors)
-    uncertain, *factors = replaced(~serves, by_householder, [~serves, *factors])
-    return tuple(replaced(uncertain, by_svd, factors))
+        factors = replaced(jnp.any(serves), by_cholesky, factors)
+    args = [A, unit, failed]
+    uncertain, *factors = replaced_members(~serves, by_householder, args, [~serves, *factors])
+    return tuple(replaced_members(uncertain, by_svd, args, factors))
 
 
 inverse_factors_p = Operation("inverse_factors", _inverse_factors)
@@ -459,7 +460,6 @@ def _pinv_apply(
         return by_factors()
     of_equations = jnp.all(f < 0, axis=-1)
 
-    # the matrices of one batch are of one kind; factors of several calls may be put together
     def mixed() -> jax.Array:
         return jnp.where(of_equations[..., None, None], by_equations(), by_factors())
 

@@ -283,6 +283,60 @@ def replaced(wanted: jax.Array, function: Callable[..., Any], values: Sequence[j
     return list(lax.while_loop(lambda state: state[0], replace, varying_alike([wanted, *values]))[1:])
 
 
+ROWS = 1024
+"""Of the matrices of a group in :func:`replaced_members`: one may be alone in it, and each group is one more turn."""
+
+
+def replaced_members(
+    wanted: jax.Array,
+    function: Callable[..., Sequence[jax.Array]],
+    args: Sequence[jax.Array],
+    values: Sequence[jax.Array],
+    *,
+    batch_last: bool = False,
+) -> list[jax.Array]:
+    """The ``values``, but those of ``function(*args)`` for the members of a batch of matrices that are ``wanted``.
+
+    The batch is the first axes of all arrays, or the last one. On one CPU device the function is computed for these
+    members alone, group by group, and elsewhere for all if one is wanted.
+    """
+    shape, leading = args[0].shape, wanted.ndim
+    is_undivided = many_threads.value or undivided.value or any(jax.typeof(args[0]).sharding.spec)
+    is_symbolic = not all(isinstance(size, int) for size in shape)
+    group = 1 if is_symbolic else ROWS // max(1, *(shape[:-1] if batch_last else shape[leading:])) + 1
+
+    def choose(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.where(wanted if batch_last else jnp.expand_dims(wanted, range(leading, x.ndim)), x, y)
+
+    def at_once(*old: jax.Array) -> list[jax.Array]:
+        new = list(function(*args))
+        return new if leading == 0 else list(map(choose, new, old))
+
+    if is_undivided or is_symbolic or wanted.size <= group:
+        return replaced(jnp.any(wanted), at_once, values)
+
+    def one_axis(x: jax.Array) -> jax.Array:
+        return x if batch_last else x.reshape(wanted.size, *x.shape[leading:])
+
+    def numbers() -> jax.Array:
+        each = jnp.arange(wanted.size, dtype=jnp.int32)
+        return jnp.sort(jnp.where(wanted.ravel(), each, wanted.size))
+
+    def step(state: tuple[jax.Array, ...]) -> list[jax.Array]:
+        i, *old = state
+        some = lax.dynamic_slice_in_dim(members, i * group, group)
+        place = (..., some) if batch_last else some
+        new = function(*(one_axis(x).at[place].get(mode="clip") for x in args))
+        return varying_alike([i + 1, *(x.at[place].set(y, mode="drop") for x, y in zip(old, new, strict=True))])
+
+    # the numbers of the members that are wanted, and behind them that of none
+    members = lax.cond(jnp.any(wanted), numbers, lambda: jnp.zeros_like(numbers()))
+    start = varying_alike([jnp.int32(0), *map(one_axis, values)])
+    number = jnp.sum(wanted, dtype=jnp.int32)
+    _, *new = lax.while_loop(lambda state: state[0] * group < number, step, start)
+    return [x.reshape(old.shape) for x, old in zip(new, values, strict=True)]
+
+
 as_it_lies_p = _identity("as_it_lies")
 
 

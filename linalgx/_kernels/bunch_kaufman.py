@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from linalgx._core.errors import first_true
+from linalgx._core.matrix import sum_of_parts
 
 ALPHA = (1 + math.sqrt(17)) / 8
 """Below this ratio of the diagonal to the largest entry of its column the pivot is not taken: least growth."""
@@ -84,12 +85,12 @@ def _choose(k: jax.Array, state: State) -> Choice:
     """
     W, _, _, second = state
     row = jnp.arange(W.shape[-1], dtype=jnp.int32)
-    column = _modulus(lax.dynamic_index_in_dim(W, k, -1, keepdims=False))
+    column = sum_of_parts(lax.dynamic_index_in_dim(W, k, -1, keepdims=False))
     at_k = lax.dynamic_index_in_dim(column, k, -1, keepdims=False)
     below = jnp.where(row > k, column, 0)
     largest = jnp.max(below, axis=-1)
     r = jnp.where(largest > 0, jnp.argmax(below, axis=-1).astype(jnp.int32), k)
-    rival = _modulus(_columns(W, r[..., None])[..., 0])
+    rival = sum_of_parts(_columns(W, r[..., None])[..., 0])
     at_r = jnp.take_along_axis(rival, r[..., None], axis=-1)[..., 0]
     largest_r = jnp.max(jnp.where((row >= k) & (row != r[..., None]), rival, 0), axis=-1)
     failed = ~second & (((at_k == 0) & (largest == 0)) | jnp.isnan(at_k))
@@ -137,11 +138,6 @@ def _eliminate(W: jax.Array, k: jax.Array, choice: Choice, second: jax.Array, he
     W = jnp.where(below & beyond[..., None, :], rest, W)
     W = jnp.where(below & (index == k), first[..., :, None], W)
     return jnp.where(below & (index == k + 1) & double[..., None], other[..., :, None], W)
-
-
-def _modulus(x: jax.Array) -> jax.Array:
-    """|Re x| + |Im x|, by which LAPACK compares."""
-    return jnp.abs(jnp.real(x)) + jnp.abs(jnp.imag(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 def _columns(W: jax.Array, j: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from jax import lax
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.errors import nan_where
 from linalgx._core.loops import materialise
-from linalgx._core.matrix import diagonal
+from linalgx._core.matrix import diagonal, largest_part, sum_of_parts
 from linalgx._kernels.exponential import exact_power
 
 Spread = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -125,9 +125,9 @@ def _some_nan(delta: jax.Array) -> jax.Array:
 def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:
     """Whether no product overflowed, and all that underflowed are too small to be seen in the determinant."""
     limits = jnp.finfo(A.dtype)
-    modulus = jnp.abs(jnp.real(delta)) + jnp.abs(jnp.imag(delta))
+    modulus = sum_of_parts(delta)
     first = (A[..., 0, j] for j in range(A.shape[-1]))
-    factors = functools.reduce(jnp.add, (jnp.abs(jnp.real(x)) + jnp.abs(jnp.imag(x)) for x in first))
+    factors = functools.reduce(jnp.add, map(sum_of_parts, first))
     return jnp.isfinite(modulus) & (modulus * float(limits.eps) > 8 * float(limits.tiny) * jnp.maximum(factors, 1))
 
 
@@ -154,7 +154,7 @@ def _digits_and_exponent(A: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def exponents(x: jax.Array) -> jax.Array:
     """Of the larger of the two parts of each entry, a power of two above it."""
-    return jnp.frexp(jnp.maximum(jnp.abs(jnp.real(x)), jnp.abs(jnp.imag(x))))[1]
+    return jnp.frexp(largest_part(x))[1]
 
 
 def by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:

@@ -32,18 +32,14 @@ def scaled(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     and for input that is not finite it makes some of the outputs finite.
     """
     # a maximum may lose a NaN on the CPU
-    failed, largest = not_finite(A)[..., None, None], largest_entry(A)
-    # the scale and its reciprocal are normal numbers, and what is left below 2^28 LAPACK does not scale
-    limit = jnp.finfo(A.dtype).maxexp - 28
-    exponent = jnp.clip(jnp.frexp(jnp.where(failed, 0, largest))[1], -limit, limit)
-    scale = jnp.ldexp(jnp.ones_like(largest), exponent)
-    A = jnp.where(failed, 0, A * (1 / scale).astype(A.dtype))
-    return A, scale[..., 0, 0], failed[..., 0, 0]
+    failed, unit = not_finite(A)[..., None, None], power_of_two(largest_entry(A))
+    A = jnp.where(failed, 0, A * (1 / unit).astype(A.dtype))
+    return A, unit[..., 0, 0], failed[..., 0, 0]
 
 
-def restored(l: jax.Array, scale: jax.Array, failed: jax.Array) -> jax.Array:
+def restored(l: jax.Array, unit: jax.Array, failed: jax.Array) -> jax.Array:
     """The eigenvalues of A from those of what :func:`scaled` gives."""
-    return jnp.where(failed[..., None], jnp.nan, l * scale[..., None].astype(l.dtype))
+    return jnp.where(failed[..., None], jnp.nan, l * unit[..., None].astype(l.dtype))
 
 
 # LAPACK reads a matrix column by column. One that lies in memory row by row, as JAX's arrays do, is its transpose to
@@ -216,8 +212,7 @@ def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     LAPACK multiplies with reciprocals, which are zero for the largest numbers where denormals are: A is scaled.
     """
-    largest = largest_entry(A)
-    unit = jnp.where(jnp.isfinite(largest) & (largest > 0), power_of_two(largest), 1)
+    unit = power_of_two(largest_entry(A))
     h, tau = jnp.linalg.qr(A * (1 / unit).astype(A.dtype), mode="raw")
     h = jnp.swapaxes(h, -1, -2)
     return h, jnp.triu(h[..., : tau.shape[-1], :]) * unit.astype(A.dtype), tau

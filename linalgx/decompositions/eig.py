@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import public, square_matrix
 from linalgx._core.errors import info_of_spectrum, nan_where, report
-from linalgx._core.loops import as_it_lies, replaced
+from linalgx._core.loops import as_it_lies, replaced_members
 from linalgx._core.matrix import H, T, diagonal, identity, larger_of_pair, reciprocal_gaps
 from linalgx._core.operation import Operation
 from linalgx._core.results import EigResult
@@ -108,9 +108,9 @@ def eigvals(a: ArrayLike) -> jax.Array:
 
 
 def _eig(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    A, scale, failed = lapack.scaled(A)
+    A, unit, failed = lapack.scaled(A)
     l, V = lapack.eig(A)
-    return lapack.restored(l, scale, failed), nan_where(failed, V)
+    return lapack.restored(l, unit, failed), nan_where(failed, V)
 
 
 eig_p = Operation("eig", _eig)
@@ -126,20 +126,19 @@ def _eigensystem(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     of a matrix of rank one. Then those of the matrix moved by a rounding error are taken: they are independent with
     probability one, and as exact.
     """
-    prepared, scale, failed = lapack.scaled(A)
+    prepared, unit, failed = lapack.scaled(A)
     eps = jnp.finfo(A.dtype).eps
     system = _with_inverse(prepared)
     parallel = ~(_largest_condition(system[2]) <= eps**-0.75)
 
-    def moved(*system: jax.Array) -> list[jax.Array]:
+    def moved(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         prepared, _, _ = lapack.scaled(as_it_lies(A))
         E = eps * jax.random.normal(jax.random.key(0), A.shape[-2:], eps.dtype)
-        new = _with_inverse(prepared + E.astype(A.dtype))
-        return list(new) if A.ndim == 2 else [_select(parallel, *pair) for pair in zip(new, system, strict=True)]
+        return _with_inverse(prepared + E.astype(A.dtype))
 
-    l, V, W = replaced(jnp.any(parallel), moved, system)
+    l, V, W = replaced_members(parallel, moved, [A], system)
     useless = failed | ~(_largest_condition(W) <= eps**-0.75)
-    return lapack.restored(l, scale, failed), nan_where(failed, V), nan_where(useless, W)
+    return lapack.restored(l, unit, failed), nan_where(failed, V), nan_where(useless, W)
 
 
 def _with_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -154,10 +153,6 @@ def _largest_condition(W: jax.Array) -> jax.Array:
 def _conditions(W: jax.Array) -> jax.Array:
     """|w_i|, by how much l_i moves faster than A (of unit |v_i|): 1 for normal A, infinite for defective A."""
     return jnp.linalg.norm(W, axis=-1)
-
-
-def _select(flag: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    return jnp.where(jnp.expand_dims(flag, range(flag.ndim, old.ndim)), new, old)
 
 
 eigensystem_p = Operation("eigensystem", _eigensystem)
@@ -241,8 +236,8 @@ eig_p.defjvp(_eig_jvp, source="Boeddeker et al. (2017), arXiv:1701.00392, sectio
 
 
 def _eigvals(A: jax.Array) -> jax.Array:
-    A, scale, failed = lapack.scaled(A)
-    return lapack.restored(lapack.eigvals(A), scale, failed)
+    A, unit, failed = lapack.scaled(A)
+    return lapack.restored(lapack.eigvals(A), unit, failed)
 
 
 eigvals_p = Operation("eigvals", _eigvals)

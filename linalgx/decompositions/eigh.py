@@ -127,11 +127,11 @@ def _read(function: str, a: ArrayLike, UPLO: str | None, symmetrize: bool) -> ja
 
 
 def _eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    A, scale, failed = lapack.scaled(A)
+    A, unit, failed = lapack.scaled(A)
     l, V = lapack.eigh(hermitian_part(A))
     if extent(A.shape[-1]) <= LARGEST:
         V = normalise_phases(V)
-    return lapack.restored(l, scale, failed), nan_where(failed, V)
+    return lapack.restored(l, unit, failed), nan_where(failed, V)
 
 
 eigh_p = Operation("eigh", _eigh, small=small_kernel("eigh"))
@@ -173,8 +173,8 @@ eigh_p.defjvp(_eigh_jvp, source="Giles (2008), Collected matrix derivative resul
 
 
 def _eigvalsh(A: jax.Array) -> jax.Array:
-    A, scale, failed = lapack.scaled(A)
-    return lapack.restored(lapack.eigvalsh(hermitian_part(A)), scale, failed)
+    A, unit, failed = lapack.scaled(A)
+    return lapack.restored(lapack.eigvalsh(hermitian_part(A)), unit, failed)
 
 
 eigvalsh_p = Operation("eigvalsh", _eigvalsh, small=small_kernel("eigvalsh"))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from linalgx._core.loops import in_parts, materialise
+from linalgx._core.matrix import sum_of_parts
 from linalgx._kernels.batch_minor.triangular import solve_triangular
 from linalgx._kernels.interchanges import order_of_rows
 
@@ -139,9 +140,9 @@ def _exchange(A: jax.Array, column: int, keep: Callable[..., Any]) -> tuple[jax.
 
 def _largest(column: list[jax.Array]) -> jax.Array:
     """The number of the first of the largest entries."""
-    largest, choice = _modulus(column[0]), jnp.zeros(column[0].shape, jnp.int32)
+    largest, choice = sum_of_parts(column[0]), jnp.zeros(column[0].shape, jnp.int32)
     for i, entry in enumerate(column[1:], start=1):
-        modulus = _modulus(entry)
+        modulus = sum_of_parts(entry)
         larger = modulus > largest
         largest, choice = jnp.where(larger, modulus, largest), jnp.where(larger, jnp.int32(i), choice)
     return choice
@@ -250,10 +251,6 @@ def _info(pivots: list[jax.Array]) -> jax.Array:
     for i in reversed(range(len(pivots))):
         info = jnp.where(pivots[i] == 0, jnp.int32(i + 1), info)
     return info
-
-
-def _modulus(x: jax.Array) -> jax.Array:
-    return jnp.abs(jnp.real(x)) + jnp.abs(jnp.imag(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 def _adjoint(X: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from linalgx._core.loops import in_parts, materialise
-from linalgx._core.matrix import squared_modulus
+from linalgx._core.matrix import largest_part, squared_modulus
 from linalgx._kernels.exponential import power_of_two
 
 
@@ -72,7 +72,7 @@ def _scale(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     And its reciprocal, by itself: XLA makes x / (c / m) to (x m) / c, where the product overflows.
     """
     numbers = jnp.finfo(A.dtype)
-    largest = functools.reduce(jnp.maximum, (_largest_part(entry) for row in A for entry in row))
+    largest = functools.reduce(jnp.maximum, (largest_part(entry) for row in A for entry in row))
     size = jnp.maximum(power_of_two(largest), 2.0**-14)
     return 2.0 ** (numbers.maxexp - 16) / size, size * 2.0 ** (16 - numbers.maxexp)
 
@@ -84,7 +84,7 @@ def _reflection(x: jax.Array, keep: Callable[[jax.Array], jax.Array]) -> tuple[j
     largest entry is near 1: no square overflows, and none that counts underflows.
     """
     real, imag = jnp.real(x[0]), jnp.imag(x[0])
-    rest = functools.reduce(jnp.maximum, map(_largest_part, x[1:]), jnp.abs(imag))
+    rest = functools.reduce(jnp.maximum, map(largest_part, x[1:]), jnp.abs(imag))
     scale = keep(power_of_two(jnp.maximum(jnp.abs(real), rest)))
     x = x * (1 / scale)[None].astype(x.dtype)
     first, below = x[0], x[1:]
@@ -131,8 +131,3 @@ def _keep(m: int, n: int) -> Callable[[jax.Array], jax.Array]:
 def _is_tiny(m: int, n: int) -> bool:
     """Whether it costs less to compute some values anew, in every loop that reads them, than to write them down."""
     return max(m, n) <= 2
-
-
-def _largest_part(x: jax.Array) -> jax.Array:
-    """max(|Re x|, |Im x|)."""
-    return jnp.maximum(jnp.abs(jnp.real(x)), jnp.abs(jnp.imag(x)))
