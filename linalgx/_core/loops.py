@@ -283,8 +283,9 @@ def replaced(wanted: jax.Array, function: Callable[..., Any], values: Sequence[j
     return list(lax.while_loop(lambda state: state[0], replace, varying_alike([wanted, *values]))[1:])
 
 
-ROWS = 1024
-"""Of the matrices of a group in :func:`replaced_members`: one may be alone in it, and each group is one more turn."""
+RUN, GROUP = 128, 1024
+"""The rows of the neighbouring matrices, and of the matrices in all, that :func:`replaced_members` takes together: one
+may be alone among them; but to look for runs takes less time than for members, and each group is one more turn."""
 
 
 def replaced_members(
@@ -303,7 +304,6 @@ def replaced_members(
     shape, leading = args[0].shape, wanted.ndim
     is_undivided = many_threads.value or undivided.value or any(jax.typeof(args[0]).sharding.spec)
     is_symbolic = not all(isinstance(size, int) for size in shape)
-    group = 1 if is_symbolic else ROWS // max(1, *(shape[:-1] if batch_last else shape[leading:])) + 1
 
     def choose(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.where(wanted if batch_last else jnp.expand_dims(wanted, range(leading, x.ndim)), x, y)
@@ -312,28 +312,36 @@ def replaced_members(
         new = list(function(*args))
         return new if leading == 0 else list(map(choose, new, old))
 
-    if is_undivided or is_symbolic or wanted.size <= group:
+    if is_undivided or is_symbolic:
+        return replaced(jnp.any(wanted), at_once, values)
+
+    rows = max(1, *(shape[:-1] if batch_last else shape[leading:]))
+    run = max(1, RUN // rows)  # members
+    group = max(1, GROUP // (run * rows))  # runs
+    number = -(-wanted.size // run)
+    if number <= group:
         return replaced(jnp.any(wanted), at_once, values)
 
     def one_axis(x: jax.Array) -> jax.Array:
         return x if batch_last else x.reshape(wanted.size, *x.shape[leading:])
 
-    def numbers() -> jax.Array:
-        each = jnp.arange(wanted.size, dtype=jnp.int32)
-        return jnp.sort(jnp.where(wanted.ravel(), each, wanted.size))
+    def place(members: jax.Array) -> Any:
+        return (..., members) if batch_last else members
 
     def step(state: tuple[jax.Array, ...]) -> list[jax.Array]:
         i, *old = state
-        some = lax.dynamic_slice_in_dim(members, i * group, group)
-        place = (..., some) if batch_last else some
-        new = function(*(one_axis(x).at[place].get(mode="clip") for x in args))
-        return varying_alike([i + 1, *(x.at[place].set(y, mode="drop") for x, y in zip(old, new, strict=True))])
+        first = run * lax.dynamic_slice_in_dim(runs, i * group, group)
+        members = (first[:, None] + jnp.arange(run, dtype=jnp.int32)[None]).ravel()
+        new = function(*(one_axis(x).at[place(members)].get(mode="clip") for x in args))
+        kept = place(jnp.where(wanted.ravel().at[members].get(mode="clip"), members, wanted.size))
+        return varying_alike([i + 1, *(x.at[kept].set(y, mode="drop") for x, y in zip(old, new, strict=True))])
 
-    # the numbers of the members that are wanted, and behind them that of none
-    members = lax.cond(jnp.any(wanted), numbers, lambda: jnp.zeros_like(numbers()))
+    flags = jnp.any(jnp.pad(wanted.ravel(), (0, number * run - wanted.size)).reshape(number, run), axis=-1)
+    # the numbers of the runs with a member that is wanted, and behind them that of none
+    runs = jnp.sort(jnp.where(flags, jnp.arange(number, dtype=jnp.int32), number))
+    count = jnp.sum(flags, dtype=jnp.int32)
     start = varying_alike([jnp.int32(0), *map(one_axis, values)])
-    number = jnp.sum(wanted, dtype=jnp.int32)
-    _, *new = lax.while_loop(lambda state: state[0] * group < number, step, start)
+    _, *new = lax.while_loop(lambda state: state[0] * group < count, step, start)
     return [x.reshape(old.shape) for x, old in zip(new, values, strict=True)]
 
 

@@ -18,8 +18,8 @@ from jax import lax
 
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.errors import nan_where
-from linalgx._core.loops import materialise
-from linalgx._core.matrix import diagonal, largest_part, sum_of_parts
+from linalgx._core.loops import materialise, replaced_members
+from linalgx._core.matrix import T, diagonal, largest_part, sum_of_parts
 from linalgx._kernels.exponential import exact_power
 
 Spread = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -55,13 +55,13 @@ def inv(A: jax.Array, each: Spread = in_front) -> tuple[jax.Array, jax.Array]:
     def of_determinant(A: jax.Array, delta: jax.Array, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
         # the power of two in two parts: the inverse may have a range where the determinant has none
         half, rest = exponent // 2, exponent - exponent // 2
-        adjugate = jnp.swapaxes(cofactor_matrix(A), -1, -2)
-        scaled = by_power_of_two(adjugate, -half[..., None, None]) / delta[..., None, None]
-        X = by_power_of_two(scaled, -rest[..., None, None])
+        scaled = by_power_of_two(cofactor_matrix(A), -half[..., None, None]) / delta[..., None, None]
+        X_T = by_power_of_two(scaled, -rest[..., None, None])
         zero_pivot = jnp.where(jnp.all(A[..., 0] == 0, axis=-1), 1, A.shape[-1])
-        return nan_where(delta == 0, X), jnp.where(delta == 0, zero_pivot, 0).astype(jnp.int32)
+        return nan_where(delta == 0, X_T), jnp.where(delta == 0, zero_pivot, 0).astype(jnp.int32)
 
-    return _of_expansion(of_determinant, A, each)
+    X_T, info = _of_expansion(of_determinant, A, each)
+    return each(T)(X_T), info
 
 
 def _of_expansion(function: Callable[..., Any], A: jax.Array, each: Spread) -> Any:
@@ -77,13 +77,22 @@ def _of_expansion(function: Callable[..., Any], A: jax.Array, each: Spread) -> A
     def of_range(A: jax.Array, delta: jax.Array) -> Any:
         return function(A, delta, jnp.int32(0))
 
-    def out_of_range(A: jax.Array, delta: jax.Array) -> Any:
-        digits, exponent = _digits_and_exponent(A)
-        lost = jnp.isnan(delta)
-        return function(A, jnp.where(lost, digits, delta), jnp.where(lost, exponent, 0))
+    def out_of_range(A: jax.Array) -> Any:
+        return function(A, *_digits_and_exponent(A))
+
+    def mixed(A: jax.Array, delta: jax.Array) -> Any:
+        values, shape = jax.tree.flatten(each(of_range)(A, delta))
+        replaced = replaced_members(
+            jnp.isnan(delta),
+            lambda A: jax.tree.leaves(each(out_of_range)(A)),
+            [A],
+            values,
+            batch_last=each is batch_minor,
+        )
+        return jax.tree.unflatten(shape, replaced)
 
     delta = materialise(each(marked)(A))
-    return lax.cond(_some_nan(delta), each(out_of_range), each(of_range), A, delta)
+    return lax.cond(_some_nan(delta), mixed, each(of_range), A, delta)
 
 
 def cofactor_matrix(A: jax.Array) -> jax.Array:

@@ -212,7 +212,8 @@ def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     LAPACK multiplies with reciprocals, which are zero for the largest numbers where denormals are: A is scaled.
     """
-    unit = power_of_two(largest_entry(A))
+    largest = largest_entry(A)
+    unit = jnp.where(jnp.isfinite(largest), power_of_two(largest), 1)
     h, tau = jnp.linalg.qr(A * (1 / unit).astype(A.dtype), mode="raw")
     h = jnp.swapaxes(h, -1, -2)
     return h, jnp.triu(h[..., : tau.shape[-1], :]) * unit.astype(A.dtype), tau

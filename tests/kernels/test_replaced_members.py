@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import linalgx
-from linalgx._core.loops import ROWS, replaced_members
+from linalgx._core.loops import GROUP, replaced_members
 from linalgx._kernels.select import prefer
 from tests.operations.inputs import general
 
@@ -46,7 +46,7 @@ def test_only_the_wanted_members_are_computed(rng) -> None:
 
     A = jnp.asarray(general(rng, "float32", 1000, 8, 8))
     replaced_members(jnp.arange(1000) == 7, function, [A], [A])
-    assert set(sizes) == {ROWS // 8 + 1}
+    assert set(sizes) == {GROUP // 8}
 
 
 @pytest.mark.parametrize("order", [1, 2], ids=["gradient", "second derivative"])
