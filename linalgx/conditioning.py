@@ -13,7 +13,7 @@ from linalgx._core.arguments import inexact_array, matrix, public, real_array, r
 from linalgx._core.composite import composite
 from linalgx._core.errors import NOT_FINITE, info_of_spectrum, report
 from linalgx._core.matrix import hermitian_part, kept_singular_values, largest_entry
-from linalgx._kernels.exponential import power_of_two
+from linalgx._kernels.exponents import power_of_two
 from linalgx.decompositions.eigh import eigvalsh_p
 from linalgx.decompositions.svd import svdvals_p
 from linalgx.linear_systems import inv_p

@@ -45,7 +45,7 @@ from linalgx._core.matrix import (
 from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx._core.results import LstsqResult
 from linalgx._kernels import lapack
-from linalgx._kernels.exponential import power_of_two
+from linalgx._kernels.exponents import power_of_two
 from linalgx._kernels.select import small_products
 from linalgx.decompositions.svd import hermitian_svd, svd_p, svdvals_p
 from linalgx.products import product

@@ -19,7 +19,7 @@ from linalgx._core.batch_minor import SMALL, fold
 from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.matrix import squared_modulus
 from linalgx._core.operation import Operation, SmallKernel, always
-from linalgx._kernels.exponential import power_of_two
+from linalgx._kernels.exponents import power_of_two
 from linalgx.decompositions.svd import svdvals_p
 
 REAL = (int, float, np.integer, np.floating)

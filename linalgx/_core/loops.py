@@ -132,7 +132,7 @@ def in_parts(function: Callable[..., Any], *args: jax.Array) -> Any:
     batch (of an exported program), any on many threads, and any on several devices is computed at once.
     """
     batch = args[0].shape[-1]
-    if many_threads.value or undivided.value or not isinstance(batch, int):
+    if _is_left_whole(args):
         return function(*args)
     # where there is no loop, XLA may share out a step among cores, which it cannot inside a kernel
     number = max(-(-batch // PART), min(2, -(-batch // (2 * EVEN))))
@@ -149,6 +149,13 @@ def in_parts(function: Callable[..., Any], *args: jax.Array) -> Any:
         # so does one that is a constant, beside one that is not
         operands = [not_constant_p.bind(x) for x in operands]
     return jax.tree.unflatten(jax.tree.structure(shapes), _in_one_kernel(kernel)(*operands))
+
+
+def _is_left_whole(args: Sequence[jax.Array]) -> bool:
+    """Whether a batch is not divided: on many threads, on several devices, and a symbolic one."""
+    sizes = (size for x in args for size in x.shape)
+    shared = (axis for x in args for axis in jax.typeof(x).sharding.spec)
+    return bool(many_threads.value or undivided.value or any(shared) or not all(isinstance(s, int) for s in sizes))
 
 
 not_constant_p = _identity("not_constant")
@@ -301,9 +308,7 @@ def replaced_members(
     The batch is the first axes of all arrays, or the last one. On one CPU device the function is computed for these
     members alone, group by group, and elsewhere for all if one is wanted.
     """
-    shape, leading = args[0].shape, wanted.ndim
-    is_undivided = many_threads.value or undivided.value or any(jax.typeof(args[0]).sharding.spec)
-    is_symbolic = not all(isinstance(size, int) for size in shape)
+    leading = wanted.ndim
 
     def choose(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.where(wanted if batch_last else jnp.expand_dims(wanted, range(leading, x.ndim)), x, y)
@@ -312,12 +317,12 @@ def replaced_members(
         new = list(function(*args))
         return new if leading == 0 else list(map(choose, new, old))
 
-    if is_undivided or is_symbolic:
+    if _is_left_whole([wanted, *args, *values]):
         return replaced(jnp.any(wanted), at_once, values)
 
-    rows = max(1, *(shape[:-1] if batch_last else shape[leading:]))
+    rows = max(1, *(args[0].shape[:-1] if batch_last else args[0].shape[leading:]))
     run = max(1, RUN // rows)  # members
-    group = max(1, GROUP // (run * rows))  # runs
+    group = max(2, GROUP // (run * rows))  # runs
     number = -(-wanted.size // run)
     if number <= group:
         return replaced(jnp.any(wanted), at_once, values)
@@ -330,6 +335,7 @@ def replaced_members(
 
     def step(state: tuple[jax.Array, ...]) -> list[jax.Array]:
         i, *old = state
+        # the last group overlaps the one before where it reaches over the end: it computes some once more
         first = run * lax.dynamic_slice_in_dim(runs, i * group, group)
         members = (first[:, None] + jnp.arange(run, dtype=jnp.int32)[None]).ravel()
         new = function(*(one_axis(x).at[place(members)].get(mode="clip") for x in args))
@@ -340,7 +346,7 @@ def replaced_members(
     # the numbers of the runs with a member that is wanted, and behind them that of none
     runs = jnp.sort(jnp.where(flags, jnp.arange(number, dtype=jnp.int32), number))
     count = jnp.sum(flags, dtype=jnp.int32)
-    start = varying_alike([jnp.int32(0), *map(one_axis, values)])
+    start = varying_alike([jnp.zeros_like(count), *map(one_axis, values)])
     _, *new = lax.while_loop(lambda state: state[0] * group < count, step, start)
     return [x.reshape(old.shape) for x, old in zip(new, values, strict=True)]
 

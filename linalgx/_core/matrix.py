@@ -101,8 +101,8 @@ def trace_of_product(X: jax.Array, Y: jax.Array) -> jax.Array:
     return jnp.sum(X * jnp.swapaxes(Y, -1, -2), axis=(-2, -1))
 
 
-# Bounds of |x| within a factor of sqrt(2), which cost less and cannot overflow or underflow on the way. Of a real array
-# XLA would write down the imaginary part, zeros.
+# Bounds of |x| within a factor of sqrt(2), which cost less and square nothing. They ask for the dtype first: XLA would
+# write down the imaginary part of a real array, zeros.
 
 
 def largest_part(x: jax.Array) -> jax.Array:

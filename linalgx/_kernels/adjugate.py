@@ -20,12 +20,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from linalgx._core.batch_minor import batch_minor
-from linalgx._core.loops import replaced_members, varying_alike
+from linalgx._core.loops import as_it_lies, replaced_members, varying_alike
 from linalgx._core.matrix import H, diagonal, from_diagonal, trace_of_product
 from linalgx._kernels import factors, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
-from linalgx._kernels.cofactor_expansion import by_power_of_two, exponents
-from linalgx._kernels.exponential import exact_power
+from linalgx._kernels.exponents import around_one, by_power_of_two, exponents
 
 _ROUNDS, _SETTLED = 100, 0.3
 """At most how often rows and columns are scaled, and the change of a logarithm with which that ends."""
@@ -42,15 +41,13 @@ def det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     def by_determinant(Y: jax.Array) -> jax.Array:
         return jnp.conj(delta)[..., None, None] * Y
 
-    def by_logarithm(Y: jax.Array) -> jax.Array:
-        sign, logabsdet = factors.slogdet(LU, pivots)
-        exponent = jnp.round(logabsdet / math.log(2))
-        digits = jnp.conj(sign) * jnp.exp(logabsdet - exponent * math.log(2)).astype(A.dtype)
-        X = by_power_of_two(digits[..., None, None] * Y, exponent.astype(jnp.int32)[..., None, None])
+    def by_exponents(Y: jax.Array) -> jax.Array:
+        digits, exponent = factors.digits_and_exponent_of_det(LU, pivots)
+        X = by_power_of_two(jnp.conj(digits)[..., None, None] * Y, exponent[..., None, None])
         return jnp.where(in_range[..., None, None], by_determinant(Y), X)
 
-    adj = lax.cond(jnp.all(in_range | ~good), by_determinant, by_logarithm, Y)
-    (adj,) = replaced_members(~good, lambda A: [_balanced_adjoint(A)], [A], [adj])
+    adj = lax.cond(jnp.all(in_range | ~good), by_determinant, by_exponents, Y)
+    (adj,) = replaced_members(~good, lambda A: [_balanced_adjoint(as_it_lies(A))], [A], [adj])
     return delta, H(adj)
 
 
@@ -131,7 +128,11 @@ def adjugate_derivative(A: jax.Array, delta: jax.Array, adj: jax.Array, F: jax.A
     X = adj / delta[..., None, None]
     good = inverse_serves(A, delta, X, power=1 / 3)
     by_inverse = trace_of_product(X, F)[..., None, None] * adj - adj @ F @ X
-    (K,) = replaced_members(~good, lambda A, F: [_balanced_derivative(A, F)], [A, F], [by_inverse])
+
+    def balanced(A: jax.Array, F: jax.Array) -> list[jax.Array]:
+        return [_balanced_derivative(as_it_lies(A), as_it_lies(F))]
+
+    (K,) = replaced_members(~good, balanced, [A, F], [by_inverse])
     return K
 
 
@@ -140,7 +141,7 @@ def _balanced_derivative(A: jax.Array, F: jax.Array) -> jax.Array:
     U, S, Vh, c = _svd_with_determinant(B)
     G, exponent = _with_common_exponent(F, d + e)
     M = H(U) @ G @ H(Vh)
-    digits, exponents = _digits(S)
+    digits, exponents = around_one(S)
     # a product of all but two is largest without the last two
     without = jnp.sum(exponents[..., :-2], axis=-1, dtype=jnp.int32)[..., None, None]
     relative = (
@@ -165,7 +166,7 @@ def _balanced_adjoint(A: jax.Array) -> jax.Array:
     """Adj(A)^H."""
     B, d, e = _balance(A)
     U, S, Vh, c = _svd_with_determinant(B)
-    digits, exponents = _digits(S)
+    digits, exponents = around_one(S)
     # the product of all but one is largest without the last
     p = by_power_of_two(_products_without_one(digits), exponents[..., -1:] - exponents)
     X = H(c[..., None, None] * (H(Vh) * p[..., None, :].astype(A.dtype)) @ H(U))
@@ -186,14 +187,17 @@ def _balance(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         sums = jax.nn.logsumexp(x, axis=axis, keepdims=True)
         return jnp.where(jnp.isfinite(sums), -sums, 0)
 
+    # each member ends by itself: its result does not depend on its neighbours
     def step(state: tuple[jax.Array, ...]) -> list[jax.Array]:
-        i, _, d, e = state
-        rows = minus_log_of_sum(logs + e, -1)
-        return varying_alike([i + 1, jnp.max(jnp.abs(rows - d), initial=0), rows, minus_log_of_sum(logs + rows, -2)])
+        i, moves, d, e = state
+        rows = jnp.where(moves, minus_log_of_sum(logs + e, -1), d)
+        columns = jnp.where(moves, minus_log_of_sum(logs + rows, -2), e)
+        change = jnp.max(jnp.abs(rows - d), axis=(-2, -1), keepdims=True, initial=0)
+        return varying_alike([i + 1, moves & (change > _SETTLED), rows, columns])
 
     zeros = jnp.zeros_like(logs)
-    start = varying_alike([jnp.int32(0), jnp.full((), jnp.inf, logs.dtype), zeros[..., :, :1], zeros[..., :1, :]])
-    _, _, d, e = lax.while_loop(lambda state: (state[0] < _ROUNDS) & (state[1] > _SETTLED), step, start)
+    start = varying_alike([jnp.int32(0), zeros[..., :1, :1] == 0, zeros[..., :, :1], zeros[..., :1, :]])
+    _, _, d, e = lax.while_loop(lambda state: (state[0] < _ROUNDS) & jnp.any(state[1]), step, start)
     d, e = (jnp.round(x / math.log(2)).astype(jnp.int32) for x in (d, e))
     return by_power_of_two(A, d + e), d, e
 
@@ -201,13 +205,6 @@ def _balance(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _exponent_of_determinant(d: jax.Array, e: jax.Array) -> jax.Array:
     """Of D E = 2^(d + e)."""
     return jnp.sum(d + jnp.swapaxes(e, -1, -2), axis=(-2, -1), keepdims=True, dtype=jnp.int32)
-
-
-def _digits(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Digits and exponents with x = digits 2^exponent, |digits| around 1 so that products stay in the range; or 0."""
-    moduli = jnp.maximum(jnp.abs(x), jnp.finfo(x.dtype).tiny)
-    exponents = jnp.frexp(moduli * math.sqrt(2))[1] - 1
-    return x * exact_power(-exponents, x.dtype).astype(x.dtype), exponents
 
 
 # --- Singular values

@@ -19,8 +19,8 @@ from jax import lax
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.errors import nan_where
 from linalgx._core.loops import materialise, replaced_members
-from linalgx._core.matrix import T, diagonal, largest_part, sum_of_parts
-from linalgx._kernels.exponential import exact_power
+from linalgx._core.matrix import T, diagonal, sum_of_parts
+from linalgx._kernels.exponents import by_power_of_two, exact_power, exponents, times_real
 
 Spread = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -82,14 +82,14 @@ def _of_expansion(function: Callable[..., Any], A: jax.Array, each: Spread) -> A
 
     def mixed(A: jax.Array, delta: jax.Array) -> Any:
         values, shape = jax.tree.flatten(each(of_range)(A, delta))
-        replaced = replaced_members(
+        leaves = replaced_members(
             jnp.isnan(delta),
             lambda A: jax.tree.leaves(each(out_of_range)(A)),
             [A],
             values,
             batch_last=each is batch_minor,
         )
-        return jax.tree.unflatten(shape, replaced)
+        return jax.tree.unflatten(shape, leaves)
 
     delta = materialise(each(marked)(A))
     return lax.cond(_some_nan(delta), mixed, each(of_range), A, delta)
@@ -161,35 +161,16 @@ def _digits_and_exponent(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return functools.reduce(jnp.add, aligned), largest
 
 
-def exponents(x: jax.Array) -> jax.Array:
-    """Of the larger of the two parts of each entry, a power of two above it."""
-    return jnp.frexp(largest_part(x))[1]
-
-
-def by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
-    """X 2^e, in as many steps as the determinant of three rows can need."""
-    step = int(jnp.finfo(x.dtype).maxexp) - 8
-    for _ in range(4):
-        part = jnp.clip(exponent, -step, step)
-        x, exponent = _times(x, exact_power(part, x.dtype)), exponent - part
-    return x
-
-
-def _times(x: jax.Array, s: jax.Array | float) -> jax.Array:
-    """X times a real number, by parts: an infinite one would make the product of complex numbers NaN."""
-    return lax.complex(jnp.real(x) * s, jnp.imag(x) * s) if jnp.iscomplexobj(x) else x * s
-
-
 def _of_two_rows(A: jax.Array) -> jax.Array:
     """The expansion where it is finite: of two rows no product is too small to be seen, but it may overflow."""
     delta, limits = _expansion(A), jnp.finfo(A.dtype)
     if A.shape[-1] < 2:
         return delta
     unit, largest = 2.0 ** (limits.maxexp // 2 + 2), float(limits.max)
-    scaled = _times(_expansion(A * (1 / unit)), unit)
+    scaled = times_real(_expansion(A * (1 / unit)), unit)
     # a bound between the two steps: XLA would multiply the units first
     bounded = lax.complex(*_parts(scaled, largest)) if jnp.iscomplexobj(A) else jnp.clip(scaled, -largest, largest)
-    return jnp.where(jnp.isfinite(delta), delta, _times(bounded, unit))
+    return jnp.where(jnp.isfinite(delta), delta, times_real(bounded, unit))
 
 
 def _parts(x: jax.Array, largest: float) -> tuple[jax.Array, jax.Array]:

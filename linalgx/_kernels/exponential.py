@@ -25,7 +25,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import DTypeLike
+
+from linalgx._kernels.exponents import exact_power, power_of_two
 
 _P1 = (0.10036558103014462, 0.0080292464824115693, 0.00089213849804572999)
 _P2 = (0.0, 0.092336461936711856, 0.016936493900208172, 1.4008679818203609e-5)
@@ -181,17 +182,3 @@ def _exponent(x: jax.Array) -> jax.Array:
 def _quotient(e: jax.Array, k: int) -> jax.Array:
     """The smallest integer from e / k on."""
     return lax.div(jnp.where(e > 0, e + (k - 1), e), jnp.int32(k))
-
-
-def exact_power(e: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """2^e in the real ``dtype``, put together from its bits, for integers e with 2^e a normal number."""
-    numbers = jnp.finfo(dtype)
-    biased = (numbers.maxexp - 1 + e).astype(f"int{numbers.bits}")
-    return lax.bitcast_convert_type(biased << numbers.nmant, numbers.dtype)
-
-
-def power_of_two(x: jax.Array) -> jax.Array:
-    """A power of two between x / 2 and 2 x, of x >= 0 that is neither too small nor too large for its reciprocal."""
-    numbers = jnp.finfo(x.dtype)
-    x = jnp.clip(x, numbers.tiny, 0.25 / numbers.tiny)
-    return lax.reduce_precision(x, exponent_bits=numbers.nexp, mantissa_bits=0)

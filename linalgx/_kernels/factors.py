@@ -9,20 +9,25 @@ from jax.typing import DTypeLike
 
 from linalgx._core.matrix import diagonal, identity
 from linalgx._kernels import lapack
+from linalgx._kernels.exponents import by_power_of_two, product
 
 
 def det(LU: jax.Array, pivots: jax.Array) -> jax.Array:
     """The determinant."""
     d, sign = diagonal(LU), _sign_of_permutation(pivots, LU.dtype)
-    product = sign * jnp.prod(d, axis=-1)
-    out_of_range = (product == 0) | ~jnp.isfinite(product)
+    delta = sign * jnp.prod(d, axis=-1)
+    out_of_range = (delta == 0) | ~jnp.isfinite(delta)
 
-    def through_logarithms(d: jax.Array, sign: jax.Array, product: jax.Array) -> jax.Array:
-        sign, logabsdet = _sign_and_logarithm(d, sign)
-        return jnp.where(out_of_range, sign * jnp.exp(logabsdet).astype(d.dtype), product)
+    def by_exponents(d: jax.Array, sign: jax.Array, delta: jax.Array) -> jax.Array:
+        return jnp.where(out_of_range, by_power_of_two(*product(d, sign)), delta)
 
     # the factors may leave the range of the dtype one after the other although the whole product does not
-    return lax.cond(jnp.any(out_of_range), through_logarithms, lambda d, sign, product: product, d, sign, product)
+    return lax.cond(jnp.any(out_of_range), by_exponents, lambda d, sign, delta: delta, d, sign, delta)
+
+
+def digits_and_exponent_of_det(LU: jax.Array, pivots: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """D and e with det A = d 2^e, where |d| is around 1, or 0."""
+    return product(diagonal(LU), _sign_of_permutation(pivots, LU.dtype))
 
 
 def slogdet(LU: jax.Array, pivots: jax.Array) -> tuple[jax.Array, jax.Array]:

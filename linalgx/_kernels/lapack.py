@@ -19,7 +19,7 @@ from jaxlib.lapack import prepare_lapack_call
 from linalgx._core.errors import nan_where, not_finite
 from linalgx._core.matrix import diagonal, largest_entry
 from linalgx._core.primitive import is_for_one_device, new_primitive
-from linalgx._kernels.exponential import power_of_two
+from linalgx._kernels.exponents import power_of_two
 from linalgx._kernels.interchanges import interchange
 
 Function = Callable[..., Sequence[jax.Array]]

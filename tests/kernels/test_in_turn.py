@@ -33,7 +33,7 @@ def _parsed(text: str) -> tuple[dict[str, dict[str, str]], str]:
 
 
 def _calls(text: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The instructions of the main computation that call LAPACK, and those pairs of any that need not wait."""
+    """The calls of LAPACK in the main computation, and the pairs, in any, of which neither waits for the other."""
     computations, main = _parsed(text)
 
     def is_call(right: str) -> bool:
@@ -124,9 +124,10 @@ def test_calls_of_jax_do_not_wait(rng) -> None:
     assert _calls(text)[1]
 
 
-def test_calls_in_a_loop_wait_for_each_other(rng) -> None:
+@pytest.mark.parametrize("batch", [30, 500])
+def test_calls_in_a_loop_wait_for_each_other(batch, rng) -> None:
     """Also those of an operation that no other operation follows: here the loop for matrices of less than full rank."""
-    A = jnp.asarray(general(rng, "float32", 30, 12, 10))
+    A = jnp.asarray(general(rng, "float32", batch, 12, 10))
     text = jax.jit(linalgx.pinv).lower(A).compile().as_text()
     assert len(re.findall("lapack_sorgqr|lapack_strsm", text)) > 2
     assert _calls(text)[1] == []

@@ -19,6 +19,7 @@ from jax import lax
 from linalgx._core.loops import in_parts, materialise
 from linalgx._core.matrix import sum_of_parts
 from linalgx._kernels.batch_minor.triangular import solve_triangular
+from linalgx._kernels.exponents import by_power_of_two, product
 from linalgx._kernels.interchanges import order_of_rows
 
 
@@ -70,7 +71,7 @@ def inv(A: jax.Array) -> tuple[jax.Array, jax.Array]:
 def det(A: jax.Array) -> jax.Array:
     """The determinant."""
     pivots, odd = _pivots(A)
-    return _product(list(pivots), odd)
+    return _determinant(list(pivots), odd)
 
 
 def slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -88,7 +89,7 @@ def slogdet_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 def det_and_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The determinant and the inverse."""
     X, pivots, odd = _invert(A)
-    return _product(list(pivots), odd), X
+    return _determinant(list(pivots), odd), X
 
 
 # --- elimination
@@ -212,18 +213,18 @@ def _with_identity(A: jax.Array) -> jax.Array:
 # --- what the pivots tell
 
 
-def _product(pivots: list[jax.Array], odd: jax.Array) -> jax.Array:
-    product = _signed(pivots[0], odd)
+def _determinant(pivots: list[jax.Array], odd: jax.Array) -> jax.Array:
+    delta = _signed(pivots[0], odd)
     for d in pivots[1:]:
-        product = product * d
-    out_of_range = (product == 0) | ~jnp.isfinite(product)
+        delta = delta * d
+    out_of_range = (delta == 0) | ~jnp.isfinite(delta)
 
-    def through_logarithms(product: jax.Array) -> jax.Array:
-        sign, logarithm = _sign_and_logarithm(pivots, odd)
-        return jnp.where(out_of_range, sign * jnp.exp(logarithm).astype(product.dtype), product)
+    def by_exponents(delta: jax.Array) -> jax.Array:
+        sign = _signed(jnp.ones_like(delta), odd)
+        return jnp.where(out_of_range, by_power_of_two(*product(jnp.stack(pivots, axis=-1), sign)), delta)
 
     # the pivots may leave the range of the dtype one after the other although the whole product does not
-    return lax.cond(jnp.any(out_of_range), through_logarithms, lambda product: product, product)
+    return lax.cond(jnp.any(out_of_range), by_exponents, lambda delta: delta, delta)
 
 
 def _sign_and_logarithm(pivots: list[jax.Array], odd: jax.Array) -> tuple[jax.Array, jax.Array]:

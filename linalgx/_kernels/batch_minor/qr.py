@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from linalgx._core.loops import in_parts, materialise
 from linalgx._core.matrix import largest_part, squared_modulus
-from linalgx._kernels.exponential import power_of_two
+from linalgx._kernels.exponents import power_of_two
 
 
 def qr(A: jax.Array) -> tuple[jax.Array, jax.Array]:
