@@ -278,12 +278,13 @@ def _inverse_factors(A: jax.Array, *, for_few: bool) -> tuple[jax.Array, ...]:
         return [as_it_lies(U), f / unit[..., 0], as_it_lies(W), rank]
 
     U = tall(A, unit)
-    # NaN where A^H A is not positive definite
-    L = lapack.cholesky(H(U) @ U)
+    G = H(U) @ U
+    # NaN where it is not positive definite
+    L = lapack.cholesky(G)
     W = _inverse(L, lower=True)
     is_precise = _size_of_error(U, W) < eps ** (1 / 5) / 2
-    # the bound that costs nothing: the condition is small where E is
-    is_certain = m * eps * _frobenius(L) * _frobenius(W) < 0.25
+    # the product of two bounds, of the norms of A and of W, that cost nothing: the condition is small where E is
+    is_certain = m * eps * jnp.sqrt(_frobenius(G)) * _frobenius(W) < 0.25
     serves = (is_precise & is_certain) | failed
     factors = of_full_rank(U, -1, W, unit, failed)
     if not for_few:

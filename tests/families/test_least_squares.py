@@ -237,6 +237,11 @@ def _source(a) -> str:
     return "Householder" if jnp.all(jnp.triu(W, 1) == 0) else "svd"
 
 
+def test_a_large_matrix_in_single_precision_needs_no_householder(rng):
+    """The bound on its condition does not grow with its order: of Frobenius norms alone it would, too fast."""
+    assert _source(general(rng, "float32", 4096, 1024)) == "Cholesky"
+
+
 def _spectrum(shape, dtype, smallest):
     """Singular values from 1 down to ``smallest`` times the tolerance of the rank."""
     return np.geomspace(1, smallest * max(shape) * float(jnp.finfo(dtype).eps), min(shape))
