@@ -47,9 +47,10 @@ def times_real(x: jax.Array, s: jax.Array | float) -> jax.Array:
 
 def around_one(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Digits and exponents with x = digits 2^exponent, of real x, |digits| around 1; digits are 0 where x is."""
-    moduli = jnp.maximum(jnp.abs(x), jnp.finfo(x.dtype).tiny)
-    exponents = jnp.frexp(moduli * math.sqrt(2))[1] - 1
-    return x * exact_power(-exponents, x.dtype), exponents
+    digits, exponents = jnp.frexp(jnp.maximum(jnp.abs(x), jnp.finfo(x.dtype).tiny))
+    exponents = jnp.where(digits < math.sqrt(0.5), exponents - 1, exponents)
+    # in steps: the reciprocal of the largest is no normal number
+    return by_power_of_two(x, -exponents), exponents
 
 
 def product(x: jax.Array, sign: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -326,3 +326,16 @@ def test_torch_agrees(rng) -> None:
     np.testing.assert_allclose(
         np.conj(jax.grad(f)(jnp.asarray(A))), x.grad.resolve_conj().numpy(), atol=tolerance("float64", 5, 100)
     )
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_pivots_at_the_ends_of_the_range(dtype, kernel) -> None:
+    """Products of them leave the range on the way, in either order; the determinant does not."""
+    limits = jnp.finfo(dtype)
+    top = 2.0 ** (limits.maxexp - 1)
+    pivots = [[1.9 * top, 1.3 * top, 2 / top, 2.1 / top, 3], [4 / top, 2.5 / top, 1.4 * top, 1.01 * top, 0.7]]
+    a = jnp.stack([jnp.diag(jnp.asarray(d, dtype)) for d in pivots])
+    with prefer(kernel):
+        ours = jax.jit(linalgx.det)(a)
+    np.testing.assert_allclose(ours, [1.9 * 1.3 * 2 * 2.1 * 3, 4 * 2.5 * 1.4 * 1.01 * 0.7], rtol=20 * limits.eps)
