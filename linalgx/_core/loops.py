@@ -310,25 +310,35 @@ def replaced_members(
     """
     leading = wanted.ndim
 
-    def choose(x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.where(wanted if batch_last else jnp.expand_dims(wanted, range(leading, x.ndim)), x, y)
-
     def at_once(*old: jax.Array) -> list[jax.Array]:
         new = list(function(*args))
-        return new if leading == 0 else list(map(choose, new, old))
+        if leading == 0:
+            return new
+        flags = [wanted if batch_last else jnp.expand_dims(wanted, range(leading, x.ndim)) for x in old]
+        return [jnp.where(flag, x, y) for flag, x, y in zip(flags, new, old, strict=True)]
 
-    if _is_left_whole([wanted, *args, *values]):
-        return replaced(jnp.any(wanted), at_once, values)
+    if not _is_left_whole([wanted, *args, *values]):
+        rows = max(1, *(args[0].shape[:-1] if batch_last else args[0].shape[leading:]))
+        run = max(1, RUN // rows)  # members
+        group = max(2, GROUP // (run * rows))  # runs
+        if wanted.size > run * group:
+            return _group_by_group(wanted, function, args, values, run, group, batch_last)
+    return replaced(jnp.any(wanted), at_once, values)
 
-    rows = max(1, *(args[0].shape[:-1] if batch_last else args[0].shape[leading:]))
-    run = max(1, RUN // rows)  # members
-    group = max(2, GROUP // (run * rows))  # runs
-    number = -(-wanted.size // run)
-    if number <= group:
-        return replaced(jnp.any(wanted), at_once, values)
+
+def _group_by_group(
+    wanted: jax.Array,
+    function: Callable[..., Sequence[jax.Array]],
+    args: Sequence[jax.Array],
+    values: Sequence[jax.Array],
+    run: int,
+    group: int,
+    batch_last: bool,
+) -> list[jax.Array]:
+    """:func:`replaced_members`, in a loop over the runs that have one, some at a time."""
 
     def one_axis(x: jax.Array) -> jax.Array:
-        return x if batch_last else x.reshape(wanted.size, *x.shape[leading:])
+        return x if batch_last else x.reshape(wanted.size, *x.shape[wanted.ndim :])
 
     def place(members: jax.Array) -> Any:
         return (..., members) if batch_last else members
@@ -342,6 +352,7 @@ def replaced_members(
         kept = place(jnp.where(wanted.ravel().at[members].get(mode="clip"), members, wanted.size))
         return varying_alike([i + 1, *(x.at[kept].set(y, mode="drop") for x, y in zip(old, new, strict=True))])
 
+    number = -(-wanted.size // run)
     flags = jnp.any(jnp.pad(wanted.ravel(), (0, number * run - wanted.size)).reshape(number, run), axis=-1)
     # the numbers of the runs with a member that is wanted, and behind them that of none
     runs = jnp.sort(jnp.where(flags, jnp.arange(number, dtype=jnp.int32), number))

@@ -24,7 +24,7 @@ from linalgx._core.loops import as_it_lies, replaced_members, varying_alike
 from linalgx._core.matrix import H, diagonal, from_diagonal, trace_of_product
 from linalgx._kernels import factors, lapack
 from linalgx._kernels.batch_minor import cofactors, elimination
-from linalgx._kernels.exponents import around_one, by_power_of_two, exponents
+from linalgx._kernels.exponents import around_one, by_power_of_two, exponents_above
 
 _ROUNDS, _SETTLED = 100, 0.3
 """At most how often rows and columns are scaled, and the change of a logarithm with which that ends."""
@@ -56,6 +56,7 @@ def small_det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     if A.shape[0] == 4:
         return elimination.det(A), cofactors.adjugate(A)
     delta, X = elimination.det_and_inverse(A)
+    # not by exponents where det A leaves the range: that would be one more program to compile, for what is rare
     good = batch_minor(_elimination_serves)(A, delta, X) & _in_range(delta)
 
     def balanced(A: jax.Array) -> list[jax.Array]:
@@ -155,7 +156,7 @@ def _balanced_derivative(A: jax.Array, F: jax.Array) -> jax.Array:
 
 def _with_common_exponent(F: jax.Array, e: jax.Array) -> tuple[jax.Array, jax.Array]:
     """G and k with F_ij 2^e_ij = G_ij 2^k, the largest entry of G about 1."""
-    k = jnp.max(jnp.where(F == 0, -(2**16), exponents(F) + e), axis=(-2, -1), keepdims=True)
+    k = jnp.max(jnp.where(F == 0, -(2**16), exponents_above(F) + e), axis=(-2, -1), keepdims=True)
     return by_power_of_two(F, e - k), k
 
 

@@ -20,7 +20,7 @@ from linalgx._core.batch_minor import batch_minor
 from linalgx._core.errors import nan_where
 from linalgx._core.loops import materialise, replaced_members
 from linalgx._core.matrix import T, diagonal, sum_of_parts
-from linalgx._kernels.exponents import by_power_of_two, exact_power, exponents, times_real
+from linalgx._kernels.exponents import by_power_of_two, exact_power, exponents_above, times_real
 
 Spread = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -143,7 +143,7 @@ def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:
 def _digits_and_exponent(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Delta and e with det A = delta 2^e: a sum over the permutations, with exponents kept apart from digits."""
     n, limits = A.shape[-1], jnp.finfo(A.dtype)
-    exponent = exponents(A)
+    exponent = exponents_above(A)
     half = exponent // 2
     digits = A * exact_power(-half, A.dtype).astype(A.dtype) * exact_power(half - exponent, A.dtype).astype(A.dtype)
     exponent = jnp.where(digits == 0, -(2**16), exponent)

@@ -26,13 +26,13 @@ def power_of_two(x: jax.Array) -> jax.Array:
     return lax.reduce_precision(x, exponent_bits=numbers.nexp, mantissa_bits=0)
 
 
-def exponents(x: jax.Array) -> jax.Array:
-    """Of the larger of the two parts of each entry, a power of two above it."""
+def exponents_above(x: jax.Array) -> jax.Array:
+    """E with 2^e above the larger of the two parts of each entry, and at most twice it."""
     return jnp.frexp(largest_part(x))[1]
 
 
 def by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
-    """X 2^e, in as many steps as the determinant of three rows can need."""
+    """X 2^e, in four steps: what they do not reach is zero or infinite for every x."""
     step = int(jnp.finfo(x.dtype).maxexp) - 8
     for _ in range(4):
         part = jnp.clip(exponent, -step, step)
