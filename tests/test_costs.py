@@ -26,8 +26,6 @@ def test_backward_pass(name: str) -> None:
 @pytest.mark.parametrize("name", LARGER_PAIRS)
 def test_peak_temporaries(name: str) -> None:
     ours, theirs, args = LARGER_PAIRS[name]
-    # of singular or badly scaled matrices the adjugate takes singular vectors and exponents, beside what there was
-    more = args[0].nbytes + args[0][0].nbytes if name == "det" else 0
-    # vectors and flags, beside the matrices
-    vectors = 0.02 * args[0].nbytes
-    assert memory.temporaries(ours, args) <= memory.temporaries(theirs, args) + more + vectors
+    # vectors and flags, beside the matrices; of badly scaled matrices the adjugate takes exponents, too
+    vectors = (0.05 if name == "det" else 0.02) * args[0].nbytes
+    assert memory.temporaries(ours, args) <= memory.temporaries(theirs, args) + vectors
