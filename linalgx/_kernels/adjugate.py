@@ -22,7 +22,7 @@ from jax import lax
 from linalgx._core.batch_minor import batch_minor
 from linalgx._core.loops import as_it_lies, replaced_members, varying_alike
 from linalgx._core.matrix import H, diagonal, from_diagonal, trace_of_product
-from linalgx._kernels import factors, lapack
+from linalgx._kernels import factors, lapack, singular_values
 from linalgx._kernels.batch_minor import cofactors, elimination
 from linalgx._kernels.exponents import around_one, by_power_of_two, exponents_above
 
@@ -213,7 +213,7 @@ def _exponent_of_determinant(d: jax.Array, e: jax.Array) -> jax.Array:
 
 def _svd_with_determinant(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """U, S, V^H and det(U) det(V^H), which has absolute value 1."""
-    U, S, Vh = lapack.svd(A, full_matrices=False)
+    U, S, Vh = singular_values.svd(A, full_matrices=False)
     c, _ = factors.slogdet(*lapack.lu_factor(U @ Vh))
     return U, S, Vh, c
 

@@ -26,7 +26,7 @@ from linalgx._core.matrix import (
 )
 from linalgx._core.operation import Operation
 from linalgx._core.results import SVDResult
-from linalgx._kernels import lapack, polar
+from linalgx._kernels import singular_values
 from linalgx._kernels.select import small_kernel
 from linalgx.decompositions.eigh import eigh_p, eigvalsh_p
 
@@ -141,8 +141,7 @@ def svdvals(x: ArrayLike, /) -> jax.Array:
 def _svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
     # LAPACK makes some of the outputs finite for input that is not
     failed = not_finite(A)
-    decompose = polar.svd if polar.pays(A) else lapack.svd
-    U, S, Vh = decompose(jnp.where(failed[..., None, None], 0, A), full_matrices=full_matrices)
+    U, S, Vh = singular_values.svd(jnp.where(failed[..., None, None], 0, A), full_matrices=full_matrices)
     if max(map(extent, A.shape[-2:])) <= LARGEST:
         U, Vh = _normalise_phases(U, S, Vh)
     return nan_where(failed, U), jnp.where(failed[..., None], jnp.nan, S), nan_where(failed, Vh)
@@ -245,8 +244,7 @@ svd_p.defjvp(_svd_jvp, source="Wan and Zhang (2019), arXiv:1909.02659; Townsend 
 
 def _svdvals(A: jax.Array) -> jax.Array:
     failed = not_finite(A)
-    values = polar.svdvals if polar.pays(A) else lapack.svdvals
-    S = values(jnp.where(failed[..., None, None], 0, A))
+    S = singular_values.svdvals(jnp.where(failed[..., None, None], 0, A))
     return jnp.where(failed[..., None], jnp.nan, S)
 
 

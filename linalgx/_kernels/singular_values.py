@@ -1,4 +1,4 @@
-"""The singular value decomposition by products, triangular solutions and one eigendecomposition: on a GPU.
+"""The singular value decomposition: LAPACK's or cuSOLVER's; or, on a GPU, by the polar decomposition and one eigh.
 
 A = U_p H with orthonormal U_p and positive semidefinite H = V S V^H, so that A = (U_p V) S V^H. All of this takes many
 matrices at once, and its errors are of the size of eps. cuSOLVER's Jacobi method takes matrices of more than 32 rows
@@ -30,19 +30,27 @@ JACOBI = 32
 """The rows up to which cuSOLVER's Jacobi method takes the matrices of a batch at once."""
 
 SINGLE = 256
-"""From this order on it pays for one matrix, too."""
+"""The rows from which on the polar decomposition pays for one matrix, too."""
 
 
-def pays(A: jax.Array) -> bool:
-    """Whether this is to run in place of the kernel that the platform has."""
+def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """U, descending singular values, and V^H, as the platform computes them best."""
+    return (_svd_by_polar if _polar_pays(A) else lapack.svd)(A, full_matrices=full_matrices)
+
+
+def svdvals(A: jax.Array) -> jax.Array:
+    """Descending singular values, likewise."""
+    return (_svdvals_by_polar if _polar_pays(A) else lapack.svdvals)(A)
+
+
+def _polar_pays(A: jax.Array) -> bool:
     rows, batch = min(map(extent, A.shape[-2:])), math.prod(map(extent, A.shape[:-2]))
     return many_threads.value and rows > JACOBI and (batch > 1 or rows >= SINGLE)
 
 
-def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """U, descending singular values, and V^H."""
+def _svd_by_polar(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
     if A.shape[-2] < A.shape[-1]:
-        V, S, Uh = svd(H(A), full_matrices=full_matrices)
+        V, S, Uh = _svd_by_polar(H(A), full_matrices=full_matrices)
         return H(Uh), S, H(V)
     polar, hermitian, unit = _scaled_polar(A)
     l, V = lapack.eigh(hermitian)
@@ -54,8 +62,7 @@ def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax
     return U, S, H(V)
 
 
-def svdvals(A: jax.Array) -> jax.Array:
-    """Descending singular values."""
+def _svdvals_by_polar(A: jax.Array) -> jax.Array:
     _, hermitian, unit = _scaled_polar(A if A.shape[-2] >= A.shape[-1] else H(A))
     return jnp.flip(jnp.maximum(lapack.eigvalsh(hermitian), 0), axis=-1) * unit
 
@@ -64,11 +71,11 @@ def _scaled_polar(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """U_p and H of A / unit, and that power of two, with an axis for a spectrum."""
     unit = power_of_two(largest_entry(A))
     A = A * (1 / unit).astype(A.dtype)
-    polar = polar_factor(A)
+    polar = _polar_factor(A)
     return polar, hermitian_part(H(polar) @ A), unit[..., 0]
 
 
-def polar_factor(A: jax.Array) -> jax.Array:
+def _polar_factor(A: jax.Array) -> jax.Array:
     """U_p for m >= n and entries near 1: U_p V is orthonormal but where a singular value is of the size of its errors.
 
     There the columns of U_p V are shorter than one, and orthogonal to those of all other singular values.
