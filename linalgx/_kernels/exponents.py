@@ -32,9 +32,9 @@ def exponents_above(x: jax.Array) -> jax.Array:
 
 
 def by_power_of_two(x: jax.Array, exponent: jax.Array) -> jax.Array:
-    """X 2^e, in four steps: what they do not reach is zero or infinite for every x."""
+    """X 2^e, in three steps: what they do not reach is zero or infinite for every x."""
     step = int(jnp.finfo(x.dtype).maxexp) - 8
-    for _ in range(4):
+    for _ in range(3):
         part = jnp.clip(exponent, -step, step)
         x, exponent = times_real(x, exact_power(part, x.dtype)), exponent - part
     return x
