@@ -45,6 +45,19 @@ def restored(l: jax.Array, unit: jax.Array, failed: jax.Array) -> jax.Array:
     return jnp.where(failed[..., None], jnp.nan, l * unit[..., None].astype(l.dtype))
 
 
+def _one_by_one_if_few(function: Function, A: jax.Array, *, least: int, share: int) -> Sequence[jax.Array]:
+    """``function(A)``; on a GPU one after the other if the matrices are large and few: rows / share of them or less.
+
+    JAX gives most batches to cuBLAS, where one multiprocessor works on a matrix: 4 of 256 x 256 take as long there as
+    64, and their QR decomposition 11 times what it takes one after the other.
+    """
+    batch, rows = A.shape[:-2], min(map(extent, A.shape[-2:]))
+    if not many_threads.value or rows < least or not 1 < math.prod(map(extent, batch)) < rows / share:
+        return function(A)
+    results = jax.lax.map(function, A.reshape(-1, *A.shape[-2:]))
+    return [x.reshape(*batch, *x.shape[1:]) for x in results]
+
+
 # LAPACK reads a matrix column by column. One that lies in memory row by row, as JAX's arrays do, is its transpose to
 # LAPACK: a call that is written for the transposes takes and gives such matrices as they lie, without a copy.
 
@@ -183,7 +196,10 @@ _lu_factor = _on_one_cpu("getrf", lambda A: lax_linalg.lu(A)[:2], _getrf)
 
 def lu_factor(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """L and U in one matrix, lying column by column, and the row interchanges counted from 0, by partial pivoting."""
-    LU, pivots = _lu_factor(A)
+    LU, pivots = _one_by_one_if_few(_lu_factor, A, least=1024, share=32)
+    if many_threads.value:
+        # of which cuSOLVER makes finite factors
+        LU = nan_where(jnp.any(jnp.isnan(A), axis=(-2, -1)), LU)
     return LU, pivots
 
 
@@ -217,22 +233,10 @@ def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """
     largest = largest_entry(A)
     unit = jnp.where(jnp.isfinite(largest), power_of_two(largest), 1)
-    h, tau = _one_by_one_if_few(lambda A: jnp.linalg.qr(A, mode="raw"), A * (1 / unit).astype(A.dtype))
+    A = A * (1 / unit).astype(A.dtype)
+    h, tau = _one_by_one_if_few(lambda A: jnp.linalg.qr(A, mode="raw"), A, least=256, share=8)
     h = jnp.swapaxes(h, -1, -2)
     return h, jnp.triu(h[..., : tau.shape[-1], :]) * unit.astype(A.dtype), tau
-
-
-def _one_by_one_if_few(function: Function, A: jax.Array) -> Sequence[jax.Array]:
-    """``function(A)``; on a GPU, of few large matrices, in a loop.
-
-    JAX gives most batches to cuBLAS, where one multiprocessor works on a matrix: 4 of 256 x 256 take as long there as
-    64, and 14 times what they take one after the other.
-    """
-    batch, rows = A.shape[:-2], min(map(extent, A.shape[-2:]))
-    if not many_threads.value or rows < 128 or not 1 < math.prod(map(extent, batch)) < rows / 8:
-        return function(A)
-    results = jax.lax.map(function, A.reshape(-1, *A.shape[-2:]))
-    return [x.reshape(*batch, *x.shape[1:]) for x in results]
 
 
 def householder_product(A: jax.Array, tau: jax.Array) -> jax.Array:

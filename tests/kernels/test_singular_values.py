@@ -10,7 +10,7 @@ import pytest
 import linalgx
 from linalgx._core.loops import many_threads
 from linalgx._core.operation import house_numerics
-from linalgx._kernels import lapack, singular_values
+from linalgx._kernels import singular_values
 from linalgx.decompositions import svd
 from tests.operations.inputs import general
 
@@ -109,18 +109,3 @@ def test_where_it_runs() -> None:
     assert "gesdd" in jax.jit(factors).lower(jnp.zeros((2, 64, 64))).as_text()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "complex64"])
-def test_qr_of_few_large_matrices_goes_one_by_one(dtype, rng) -> None:
-    def loops(*batch: int) -> bool:
-        return "scan[" in str(jax.make_jaxpr(lapack.geqrf)(jnp.zeros((*batch, 150, 130), dtype)))
-
-    assert not loops(4)
-    A = jnp.asarray(general(rng, dtype, 2, 2, 150, 130))
-    with many_threads(True):
-        assert loops(16)
-        assert loops(2, 2)
-        assert not loops(17)
-        assert not loops()
-        ours = lapack.geqrf(A)
-    for x, y in zip(ours, lapack.geqrf(A), strict=True):
-        np.testing.assert_array_equal(x, y)
