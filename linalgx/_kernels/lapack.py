@@ -46,7 +46,7 @@ def restored(l: jax.Array, unit: jax.Array, failed: jax.Array) -> jax.Array:
 
 
 def _one_by_one_if_few(function: Function, A: jax.Array, *, least: int, share: int) -> Sequence[jax.Array]:
-    """``function(A)``; on a GPU one after the other if the matrices are large and few: rows / share of them or less.
+    """``function(A)``; on a GPU one after the other if the matrices are large, and fewer than rows / share.
 
     JAX gives most batches to cuBLAS, where one multiprocessor works on a matrix: 4 of 256 x 256 take as long there as
     64, and their QR decomposition 11 times what it takes one after the other.

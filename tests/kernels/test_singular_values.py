@@ -107,5 +107,3 @@ def test_where_it_runs() -> None:
         assert _calls(function, 64, 64) == _calls(function, 5, 32, 64) == {"gesvdj"}
         assert {"potrf", "syevd"} <= _calls(function, 2, 33, 64) == _calls(function, 256, 256)
     assert "gesdd" in jax.jit(factors).lower(jnp.zeros((2, 64, 64))).as_text()
-
-
