@@ -27,10 +27,13 @@ from linalgx._kernels import lapack
 from linalgx._kernels.exponents import power_of_two
 
 JACOBI = 32
-"""The rows up to which cuSOLVER's Jacobi method takes the matrices of a batch at once."""
+"""The rows and columns up to which cuSOLVER's Jacobi method takes the matrices of a batch at once."""
 
-SINGLE = 256
+LARGE = 256
 """The rows from which on the polar decomposition pays for one matrix, too."""
+
+MANY = 16
+"""The matrices for which it pays whatever the shorter axis; 2 were enough for more than JACOBI rows."""
 
 
 def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -44,8 +47,9 @@ def svdvals(A: jax.Array) -> jax.Array:
 
 
 def _polar_pays(A: jax.Array) -> bool:
-    rows, batch = min(map(extent, A.shape[-2:])), math.prod(map(extent, A.shape[:-2]))
-    return many_threads.value and rows > JACOBI and (batch > 1 or rows >= SINGLE)
+    short, long = sorted(map(extent, A.shape[-2:]))
+    least = 1 if short >= LARGE else 2 if short > JACOBI else MANY
+    return many_threads.value and long > JACOBI and math.prod(map(extent, A.shape[:-2])) >= least
 
 
 def _svd_by_polar(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -112,9 +116,9 @@ def _weights(n: int, eps: float) -> Iterator[tuple[float, float, float]]:
     """The a, b and c of all steps: those that bring singular values from eps to 1 the fastest.
 
     But the smallest one, l, counts as one with which two Cholesky decompositions make columns of the condition sqrt(c)
-    orthonormal: c is about 4^(1/3) l^(-4/3).
+    orthonormal, or one if that is below 10: c is about 4^(1/3) l^(-4/3).
     """
-    least = 2**0.5 * (100 * n * eps) ** 0.75
+    least = 2**0.5 * min(100 * n * eps, 0.01) ** 0.75
     l = eps
     while 1 - l > 10 * eps:
         a, b, c = _weights_of(max(l, least))

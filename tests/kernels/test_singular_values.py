@@ -14,7 +14,7 @@ from linalgx._kernels import singular_values
 from linalgx.decompositions import svd
 from tests.operations.inputs import general
 
-SHAPES = [(40, 40), (50, 34), (34, 50)]
+SHAPES = [(40, 40), (50, 34), (5, 50)]
 DTYPES = ["float32", "complex128", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("float64", "complex64"))]
 
 
@@ -71,11 +71,11 @@ def test_zeros_are_exact() -> None:
 
 
 @pytest.mark.parametrize("eps", [2.0**-23, 2.0**-52])
-@pytest.mark.parametrize("n", [2, 33, 1000, 20000])
+@pytest.mark.parametrize("n", [2, 33, 1000, 10**6])
 def test_the_steps_bring_all_singular_values_to_one(n: int, eps: float) -> None:
     x = np.concatenate([10.0 ** np.linspace(np.log10(eps), 0, 1000), [0.0]])
     for a, b, c in singular_values._weights(n, eps):
-        assert c <= max(100, 0.02 / (n * eps))
+        assert c <= max(120, 0.02 / (n * eps))
         x = x * (a + b * x * x) / (1 + c * x * x)
         assert x.max() <= 1 + 1e-12
     assert x[-1] == 0
@@ -104,6 +104,8 @@ def test_where_it_runs() -> None:
         return linalgx.svd(A, full_matrices=False)
 
     for function in (factors, linalgx.svdvals, jax.grad(lambda A: jnp.sum(linalgx.svdvals(A)))):
-        assert _calls(function, 64, 64) == _calls(function, 5, 32, 64) == {"gesvdj"}
-        assert {"potrf", "syevd"} <= _calls(function, 2, 33, 64) == _calls(function, 256, 256)
+        for at_once in [(64, 64), (500, 32, 32), (15, 5, 64)]:
+            assert _calls(function, *at_once) == {"gesvdj"}
+        for by_polar in [(2, 33, 64), (256, 256), (2, 8, 64, 5)]:
+            assert {"potrf", "syevd"} <= _calls(function, *by_polar)
     assert "gesdd" in jax.jit(factors).lower(jnp.zeros((2, 64, 64))).as_text()
