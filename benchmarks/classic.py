@@ -13,7 +13,7 @@ from benchmarks.cases import Case, Function
 from benchmarks.isolated import Limits
 from benchmarks.libraries import PEERS, measurable
 from benchmarks.selection import chosen, name_skipped
-from benchmarks.timing import Effort
+from benchmarks.timing import usual_effort
 
 SIZES = (2, 4, 8, 16, 32, 64)
 ELEMENTS = (1_000, 30_000, 1_000_000)
@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> None:
     """Measure, print, and write what ``--out`` asks for."""
     console = Console()
     skipped = name_skipped(BATCHED_PEERS, console)
-    effort = small.QUICK if options.quick else Effort()
+    effort = usual_effort(options.quick)
     sizes = [n for n in SIZES if n <= 8 or not options.quick]
     selected = [
         ClassicCase("operation", name, n, "float64", elements, effort)

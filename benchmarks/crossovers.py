@@ -25,7 +25,7 @@ from rich.progress import Progress
 import linalgx
 from benchmarks import isolated, report
 from benchmarks.isolated import Beat, Limits, Worker, Workers
-from benchmarks.timing import Effort, compiled, interleaved
+from benchmarks.timing import ON_GPU, Effort, compiled, interleaved
 from linalgx._core.batch_minor import LARGEST, SMALL
 from linalgx._core.operation import RULES, SmallKernel
 from linalgx._kernels.select import prefer
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 PLANS = {
     "cpu": Plan((100, 10_000), Effort(rounds=7, budget=0.1, sample=0.002), least=10),
     # smaller batches are other programs: see linalgx._core.entrywise
-    "cuda": Plan((1_000, 300_000), Effort(rounds=3, budget=0.03, sample=0.002), least=1_000),
+    "cuda": Plan((1_000, 300_000), ON_GPU, least=1_000),
 }
 
 BATCHES = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)

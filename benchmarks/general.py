@@ -18,7 +18,7 @@ from benchmarks.cases import Arrays, Case, Function
 from benchmarks.isolated import Limits
 from benchmarks.libraries import Library, eager, library, measurable, torch_gradient
 from benchmarks.selection import chosen, name_skipped
-from benchmarks.timing import Effort, Side, compiled, geometric_mean
+from benchmarks.timing import Side, compiled, geometric_mean, usual_effort
 
 SIZES = ((64, 1), (256, 1), (1024, 1), (2048, 1), (64, 64), (256, 16))
 QUICK_SIZES = ((64, 1), (256, 1), (64, 16))
@@ -138,7 +138,7 @@ def _all_cases(options: argparse.Namespace) -> Iterable[GeneralCase]:
     sizes = [(n, count) for n, count in (QUICK_SIZES if options.quick else SIZES) if n in (options.n or (n,))]
     groups = ("operation", "operation gradient")
     for group, name, dtype, (n, count) in itertools.product(groups, OPERATIONS, options.dtype, sizes):
-        yield GeneralCase(group, name, n, dtype, effort=Effort(), count=count)
+        yield GeneralCase(group, name, n, dtype, effort=usual_effort(), count=count)
 
 
 def with_torch(row: Row) -> Row:

@@ -16,12 +16,11 @@ from benchmarks.cases import GROUPS, OPERATIONS, PIPELINES, Case
 from benchmarks.isolated import Limits, Worker, Workers
 from benchmarks.libraries import PEERS
 from benchmarks.selection import chosen, name_skipped
-from benchmarks.timing import Effort, geometric_mean
+from benchmarks.timing import Effort, geometric_mean, usual_effort
 
 DTYPES = ("float32", "float64")
 RANGES = ((2, 4), (5, 8), (9, 12))
 QUICK_SIZES = (2, 3, 4, 8)
-QUICK = Effort(rounds=3, budget=0.1)
 
 Row = dict[str, Any]
 
@@ -60,7 +59,7 @@ def names() -> list[str]:
 def selected(options: argparse.Namespace) -> Iterable[Case]:
     """The cases that the options ask for."""
     sizes = options.n or (QUICK_SIZES if options.quick else range(2, 9))
-    effort = QUICK if options.quick else Effort()
+    effort = usual_effort(options.quick)
     kept = chosen(names(), options.only)
     for case in _all_cases(sizes, options.dtype, options.elements, effort):
         if case.name in kept:

@@ -58,6 +58,19 @@ class Effort:
     sample: float = 0.005
 
 
+QUICK = Effort(rounds=3, budget=0.1)
+
+ON_GPU = Effort(rounds=3, budget=0.03, sample=0.002)
+"""A program takes the same time again there."""
+
+
+def usual_effort(quick: bool = False) -> Effort:
+    """How long to measure where JAX computes."""
+    if jax.default_backend() != "cpu":
+        return ON_GPU
+    return QUICK if quick else Effort()
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """While no process with the same file TURN is timing. The system ends the turn of a process that is killed."""
