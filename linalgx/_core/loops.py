@@ -154,8 +154,12 @@ def in_parts(function: Callable[..., Any], *args: jax.Array) -> Any:
 def _is_left_whole(args: Sequence[jax.Array]) -> bool:
     """Whether a batch is not divided: on many threads, on several devices, and a symbolic one."""
     sizes = (size for x in args for size in x.shape)
-    shared = (axis for x in args for axis in jax.typeof(x).sharding.spec)
-    return bool(many_threads.value or undivided.value or any(shared) or not all(isinstance(s, int) for s in sizes))
+    return many_threads.value or are_shared_out(args) or not all(isinstance(s, int) for s in sizes)
+
+
+def are_shared_out(args: Sequence[jax.Array]) -> bool:
+    """Whether arrays lie on several devices."""
+    return undivided.value or any(axis for x in args for axis in jax.typeof(x).sharding.spec)
 
 
 not_constant_p = _identity("not_constant")

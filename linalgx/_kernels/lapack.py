@@ -19,7 +19,7 @@ from jaxlib.lapack import prepare_lapack_call
 
 from linalgx._core.batch_minor import extent
 from linalgx._core.errors import nan_where, not_finite
-from linalgx._core.loops import many_threads
+from linalgx._core.loops import are_shared_out, many_threads
 from linalgx._core.matrix import diagonal, largest_entry
 from linalgx._core.primitive import is_for_one_device, new_primitive
 from linalgx._kernels.exponents import power_of_two
@@ -52,7 +52,8 @@ def _one_by_one_if_few(function: Function, A: jax.Array, *, least: int, share: i
     64, and their QR decomposition 11 times what it takes one after the other.
     """
     batch, rows = A.shape[:-2], min(map(extent, A.shape[-2:]))
-    if not many_threads.value or rows < least or not 1 < math.prod(map(extent, batch)) < rows / share:
+    few = rows >= least and 1 < math.prod(map(extent, batch)) < rows / share
+    if not (many_threads.value and few) or are_shared_out([A]):
         return function(A)
     results = jax.lax.map(function, A.reshape(-1, *A.shape[-2:]))
     return [x.reshape(*batch, *x.shape[1:]) for x in results]

@@ -143,7 +143,7 @@ def _completed(U: jax.Array) -> jax.Array:
     """Square, unitary, with the leading orthonormal columns of U."""
     m, n = U.shape[-2:]
     h, R, tau = lapack.geqrf(U)
+    signs = jnp.where(jnp.real(diagonal(R)) < 0, -1, 1).astype(U.dtype)[..., None, :]
     padding = [(0, 0)] * (U.ndim - 1) + [(0, m - n)]
     Q = lapack.householder_product(jnp.pad(h[..., :n], padding), tau)
-    signs = jnp.where(jnp.real(diagonal(R)) < 0, -1, 1).astype(U.dtype)
-    return Q * jnp.concatenate([signs, jnp.ones_like(signs, shape=(*signs.shape[:-1], m - n))], axis=-1)[..., None, :]
+    return Q * jnp.pad(signs, padding, constant_values=1)

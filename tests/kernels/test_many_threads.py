@@ -1,12 +1,16 @@
 """What runs otherwise on a GPU than on a CPU, where LAPACK's calls are cuSOLVER's: computed here, on the CPU."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from linalgx._core.loops import many_threads
-from linalgx._kernels import lapack
+from linalgx._core.loops import many_threads, undivided
+from linalgx._kernels import lapack, singular_values
 from tests.operations.inputs import general
 
 
@@ -26,6 +30,21 @@ def test_few_large_matrices_go_one_by_one(function, rows, few) -> None:
         assert not _loops(function, 1, rows, rows)
         assert not _loops(function, rows, rows)
         assert not _loops(function, 4, rows // 2, rows)
+        with undivided(True):
+            assert not _loops(function, 4, rows, rows)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lapack.geqrf, lapack.lu_factor, functools.partial(singular_values.svd, full_matrices=True)],
+    ids=["qr", "lu", "svd"],
+)
+def test_what_an_explicit_mesh_shares_out_stays_there(function) -> None:
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Explicit,))
+    with many_threads(True), jax.set_mesh(mesh):
+        A = jax.device_put(jnp.ones((4, 1040, 1030), "float32"), NamedSharding(mesh, P("b")))
+        outs = jax.make_jaxpr(function)(A).out_avals
+    assert all(x.sharding.spec[0] == "b" for x in outs)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
