@@ -33,7 +33,7 @@ LARGE = 256
 """The rows from which on the polar decomposition pays for one matrix, too."""
 
 MANY = 16
-"""The matrices for which it pays whatever the shorter axis; 2 were enough for more than JACOBI rows."""
+"""The matrices for which it is taken to pay whatever the shorter axis; of more than JACOBI rows 2 are enough."""
 
 
 def svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -59,10 +59,10 @@ def _svd_by_polar(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.
     polar, hermitian, unit = _scaled_polar(A)
     l, V = lapack.eigh(hermitian)
     S, V = jnp.flip(jnp.maximum(l, 0), axis=-1) * unit, jnp.flip(V, axis=-1)
-    n, U = A.shape[-1], polar @ V
-    (U,) = replaced(jnp.any(_are_short(U)), lambda U: [_completed(U)[..., :n]], [U])
-    if full_matrices and A.shape[-2] > n:
-        U = jnp.concatenate([U, _completed(U)[..., n:]], axis=-1)
+    U, (m, n) = polar @ V, A.shape[-2:]
+    if full_matrices and m > n:
+        return _completed(U, m), S, H(V)
+    (U,) = replaced(jnp.any(_are_short(U)), lambda U: [_completed(U, n)], [U])
     return U, S, H(V)
 
 
@@ -139,11 +139,10 @@ def _are_short(U: jax.Array) -> jax.Array:
     return jnp.sum(squared_modulus(U), axis=-2) < 1 - 100 * float(jnp.finfo(U.dtype).eps)
 
 
-def _completed(U: jax.Array) -> jax.Array:
-    """Square, unitary, with the leading orthonormal columns of U."""
-    m, n = U.shape[-2:]
+def _completed(U: jax.Array, columns: int) -> jax.Array:
+    """Orthonormal columns, the first of which are those of U that are so, up to the first that is short."""
     h, R, tau = lapack.geqrf(U)
-    signs = jnp.where(jnp.real(diagonal(R)) < 0, -1, 1).astype(U.dtype)[..., None, :]
-    padding = [(0, 0)] * (U.ndim - 1) + [(0, m - n)]
-    Q = lapack.householder_product(jnp.pad(h[..., :n], padding), tau)
-    return Q * jnp.pad(signs, padding, constant_values=1)
+    padding = [(0, 0)] * (U.ndim - 1) + [(0, columns - U.shape[-1])]
+    Q = lapack.householder_product(jnp.pad(h, padding), tau)
+    d = diagonal(R)[..., None, :]
+    return Q * jnp.pad(jnp.where(d == 0, 1, jnp.sign(d)), padding, constant_values=1)
