@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from linalgx._core.batch_minor import extent
-from linalgx._core.loops import many_threads, replaced
+from linalgx._core.loops import many_threads, replaced_members
 from linalgx._core.matrix import H, diagonal, hermitian_part, identity, largest_entry, squared_modulus
 from linalgx._kernels import lapack
 from linalgx._kernels.exponents import power_of_two
@@ -62,7 +62,7 @@ def _svd_by_polar(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.
     U, (m, n) = polar @ V, A.shape[-2:]
     if full_matrices and m > n:
         return _completed(U, m), S, H(V)
-    (U,) = replaced(jnp.any(_are_short(U)), lambda U: [_completed(U, n)], [U])
+    (U,) = replaced_members(_has_short_column(U), lambda U: [_completed(U, n)], [U], [U])
     return U, S, H(V)
 
 
@@ -134,9 +134,9 @@ def _weights_of(l: float) -> tuple[float, float, float]:
     return a, b, a + b - 1
 
 
-def _are_short(U: jax.Array) -> jax.Array:
-    """Which columns are shorter than one."""
-    return jnp.sum(squared_modulus(U), axis=-2) < 1 - 100 * float(jnp.finfo(U.dtype).eps)
+def _has_short_column(U: jax.Array) -> jax.Array:
+    """The flag of the matrices with a column that is shorter than one."""
+    return jnp.any(jnp.sum(squared_modulus(U), axis=-2) < 1 - 100 * float(jnp.finfo(U.dtype).eps), axis=-1)
 
 
 def _completed(U: jax.Array, columns: int) -> jax.Array:

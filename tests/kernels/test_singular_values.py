@@ -86,6 +86,16 @@ def test_the_steps_bring_all_singular_values_to_one(n: int, eps: float) -> None:
     assert np.all(1 - x[:-1] <= 20 * eps)
 
 
+def test_a_singular_member_leaves_the_others_as_they_are(rng) -> None:
+    A = general(rng, "float64", 4, 36, 33)
+    singular = A.copy()
+    singular[2, :, 5] = 0
+    with house_numerics(), many_threads(True):
+        ours, without = (jax.jit(lambda A: singular_values.svd(A, full_matrices=False))(X) for X in (singular, A))
+    for x, y in zip(ours, without, strict=True):
+        np.testing.assert_array_equal(np.delete(x, 2, axis=0), np.delete(y, 2, axis=0))
+
+
 def test_tall_matrices_are_not_completed_to_square_ones() -> None:
     with many_threads(True):
         program = (
