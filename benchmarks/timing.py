@@ -65,7 +65,7 @@ ON_GPU = Effort(rounds=3, budget=0.03, sample=0.002)
 
 
 def usual_effort(quick: bool = False) -> Effort:
-    """How long to measure where JAX computes; on a GPU always as quickly."""
+    """How long to measure where JAX computes: on a GPU few rounds, quick or not."""
     if jax.default_backend() != "cpu":
         return ON_GPU
     return QUICK if quick else Effort()
