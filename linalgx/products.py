@@ -429,7 +429,7 @@ def _inner_product(x1: jax.Array, x2: jax.Array, **options: Any) -> jax.Array:
     return jnp.vecdot(x1, x2, **options)
 
 
-@composite(in_front=True)
+@composite(in_front=True, picks=False)
 def _transpose(X: jax.Array) -> jax.Array:
     return jnp.swapaxes(X, -1, -2)
 
@@ -463,7 +463,7 @@ def _is_small_product(X1: jax.Array, X2: jax.Array, **options: Any) -> bool:
     return native and is_small([X1.shape[-2:], X2.shape[-2:]])
 
 
-@composite(in_front=True)
+@composite(in_front=True, picks=False)
 def _product_with_vector(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Array:
     return jnp.matmul(X1, X2, **options)
 

@@ -17,27 +17,30 @@ import jax.numpy as jnp
 from jax.interpreters import ad
 
 from linalgx._core.batch_minor import batch_minor
+from linalgx._core.entrywise import entry_by_entry
 from linalgx._core.linear_map import is_small_problem, transpose_of_code
 from linalgx._core.operation import Operation, SmallKernel, always
 
 
 def composite(
-    rank: int | None = None, in_front: bool = False
+    rank: int | None = None, in_front: bool = False, picks: bool = True
 ) -> Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]:
     """Make a primitive of a cheap function of arrays, with static parameters by keyword, that gives one array.
 
     Its value is computed again in its derivatives: it must not factor anything. With ``rank``, the number of axes of
     the first argument of one problem, all arguments have the same leading axes, and these are a batch, too. With
     ``in_front`` a mapped axis that all arguments have in front stays there, and the code is mapped as JAX does it.
+    It ``picks`` entries of its arguments, or makes few numbers of them: see :func:`entry_by_entry`.
     """
-    return lambda function: _Composite(function, rank, in_front)
+    return lambda function: _Composite(function, rank, in_front, picks)
 
 
 class _Composite(Operation):
     """An operation whose kernel and rules follow from its implementation."""
 
-    def __init__(self, function: Callable[..., jax.Array], rank: int | None, in_front: bool):
-        super().__init__(function.__name__, function, small=SmallKernel(batch_minor(function), always, rank))
+    def __init__(self, function: Callable[..., jax.Array], rank: int | None, in_front: bool, picks: bool):
+        kernel = entry_by_entry(batch_minor(function)) if picks else batch_minor(function)
+        super().__init__(function.__name__, function, small=SmallKernel(kernel, always, rank))
         self.in_front = in_front
         self.fwd, self.bwd, self.jvp = self._fwd, self._bwd, self._jvp
         ad.primitive_jvps[self.primitive] = self._differentiate

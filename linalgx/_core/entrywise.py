@@ -1,10 +1,13 @@
-"""Programs for many small matrices, taken apart into the entries of one matrix: how a GPU runs them.
+"""Programs for many small matrices, taken apart into the entries of one matrix.
 
 A kernel for many small matrices computes with arrays whose last axis is the batch. On a GPU, where each thread works
 on one member, every number that a thread computes should stay in a register; but XLA gives a thread one entry of one
 array, and what two entries have in common is computed twice or goes through memory. :func:`entrywise` runs the same
 program with each entry of each array as a vector by itself: to pick, move or join entries then costs nothing, XLA makes
 a few kernels with many results of all the rest, and a kernel reads each entry of its matrices once.
+
+On a CPU one step need not put a matrix together for the next one to take apart: XLA takes an entry that a step picks of
+what was :func:`joined` from where it was computed, if nothing lies in between. :func:`entry_by_entry` is for such steps.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from jax import lax
 from jax.extend import core
 
 from linalgx._core.batch_minor import CALLS, ELEMENTWISE, FOLDS, closed
-from linalgx._core.loops import many_threads
+from linalgx._core.loops import many_threads, materialise
 
 MANY = 512
 """The members of a batch that are worth it. No axis of a kernel's arrays but the batch is as long."""
@@ -41,16 +44,61 @@ def entrywise(kernel: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: jax.Array, **params: Any) -> Any:
         *member, batch = args[0].shape
         fits = math.prod(member) * args[0].dtype.itemsize <= REGISTERS
-        if not (many_threads.value and isinstance(batch, int) and batch >= MANY and fits):
-            return kernel(*args, **params)
-        assert all(x.shape[-1] == batch for x in args)
-        program, shapes = jax.make_jaxpr(functools.partial(kernel, **params), return_shape=True)(*args)
-        evaluation = _Evaluation(batch)
-        outs = evaluation.kept(evaluation.evaluate(program, [evaluation.entries(x) for x in args]))
-        leaves, structure = jax.tree.flatten(shapes)
-        return jax.tree.unflatten(structure, [out.array(like) for out, like in zip(outs, leaves, strict=True)])
+        taken_apart = many_threads.value and _are_many(batch) and fits
+        return (_in_entries if taken_apart else _at_once)(kernel, args, params)
 
     return run
+
+
+def entry_by_entry(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step, a function of arrays whose last axis is the batch; on a CPU entry by entry.
+
+    For one that picks entries, or makes few numbers of them with little work: none of it is kept for who reads it
+    twice. On many threads XLA makes one kernel of such a step in any case.
+    """
+
+    @functools.wraps(step)
+    def run(*args: jax.Array, **params: Any) -> Any:
+        taken_apart = not many_threads.value and _are_many(args[0].shape[-1])
+        return (_in_entries if taken_apart else _at_once)(step, args, params)
+
+    return run
+
+
+def joined(rows: Sequence[Sequence[jax.Array]]) -> jax.Array:
+    """The matrix whose rows have these entries, vectors over the batch.
+
+    A slice that is one entry XLA replaces by what it was concatenated from, unless a reshape lies in between, as that of
+    a ``jnp.stack`` of rows.
+    """
+    return _joined(_cells((len(rows), len(rows[0])), itertools.chain.from_iterable(rows)))
+
+
+def _joined(cells: np.ndarray) -> jax.Array:
+    rank = cells.ndim
+    parts = _cells(cells.shape, (x.reshape((1,) * rank + x.shape) for x in cells.flat))
+    for axis in reversed(range(rank)):
+        lines = parts.reshape(-1, parts.shape[-1])
+        parts = _cells(parts.shape[:-1], (jnp.concatenate(list(line), axis) for line in lines))
+    return parts[()]
+
+
+def _are_many(batch: Any) -> bool:
+    return isinstance(batch, int) and batch >= MANY
+
+
+def _at_once(function: Callable[..., Any], args: Sequence[jax.Array], params: dict[str, Any]) -> Any:
+    return function(*args, **params)
+
+
+def _in_entries(function: Callable[..., Any], args: Sequence[jax.Array], params: dict[str, Any]) -> Any:
+    batch = args[0].shape[-1]
+    assert all(x.shape[-1] == batch for x in args)
+    program, shapes = jax.make_jaxpr(functools.partial(function, **params), return_shape=True)(*args)
+    evaluation = _Evaluation(batch)
+    outs = evaluation.kept(evaluation.evaluate(program, [evaluation.entries(x) for x in args]))
+    leaves, structure = jax.tree.flatten(shapes)
+    return jax.tree.unflatten(structure, [out.array(like) for out, like in zip(outs, leaves, strict=True)])
 
 
 class _Entries:
@@ -66,8 +114,7 @@ class _Entries:
 
     def array(self, like: Any) -> jax.Array:
         """The array put together, of the shape and dtype of ``like``."""
-        cells = list(self.cells.flat)
-        return jnp.stack(cells).reshape(like.shape) if cells else jnp.zeros(like.shape, like.dtype)
+        return _joined(self.cells) if self.cells.size else jnp.zeros(like.shape, like.dtype)
 
     def spread(self, batch: int | None, shape: Sequence[int] | None = None) -> _Entries:
         """The array with a batch, if there is one, and of the shape of one member that its axes broadcast to."""
@@ -160,12 +207,16 @@ class _Evaluation:
         return _Entries(_cells(member, (primitive.bind(cell, axes=(0,), **params) for cell in results)), None)
 
     def kept(self, values: Sequence[_Entries]) -> list[_Entries]:
-        """The values in memory, from one kernel as far as that is possible."""
+        """The values in memory, from one kernel as far as that is possible; on a CPU, which has none of those, as they are."""
         self.work = 0
+        if not many_threads.value:
+            return list(values)
         flat = iter(lax.optimization_barrier([cell for value in values for cell in value.cells.flat]))
         return [_Entries(_cells(x.cells.shape, itertools.islice(flat, x.cells.size)), x.batch) for x in values]
 
-    def materialise(self, values: list[_Entries]) -> list[_Entries]:
+    def materialise(self, values: list[_Entries], **_: Any) -> list[_Entries]:
+        if not many_threads.value:
+            return [_Entries(_cells(x.cells.shape, map(materialise, x.cells.flat)), x.batch) for x in values]
         return self.kept(values) if self.work > LONG else values
 
     def loop(

@@ -24,24 +24,30 @@ from linalgx._core.primitive import is_for_one_device, register
 def _identity(name: str) -> Primitive:
     """A primitive that gives what it takes, and says something to the compiler."""
     primitive = Primitive(name)
-    primitive.def_impl(lambda x: x)
-    primitive.def_abstract_eval(lambda x: x)
+    primitive.def_impl(lambda x, **params: x)
+    primitive.def_abstract_eval(lambda x, **params: x)
     return primitive
 
 
 materialise_p = _identity("materialise")
-batching.primitive_batchers[materialise_p] = lambda args, axes: (materialise_p.bind(args[0]), axes[0])
-ad.deflinear(materialise_p, lambda cotangent: [cotangent])
+batching.primitive_batchers[materialise_p] = lambda args, axes, **params: (
+    materialise_p.bind(args[0], **params),
+    axes[0],
+)
+ad.deflinear(materialise_p, lambda cotangent, **params: [cotangent])
 
 
-def materialise(x: jax.Array) -> jax.Array:
+def materialise(x: jax.Array, where_moved: bool = True) -> jax.Array:
     """The same array, but computed once and kept in memory: for a value that several later steps read.
+
+    What is in memory stays where it is, and, without ``where_moved``, what is only to be moved from there, too: where
+    each entry is read once.
 
     XLA's compiler for the CPU computes a value anew in every loop that reads it, and a chain of such values anew at
     every link: the cost grows exponentially with its length. ``lax.optimization_barrier`` is gone by the time that it
     makes these loops. A conditional is not, if its predicate is a value that the compiler does not know.
     """
-    return materialise_p.bind(x)
+    return materialise_p.bind(x, where_moved=where_moved)
 
 
 def _conditional(x: jax.Array) -> jax.Array:
@@ -50,25 +56,27 @@ def _conditional(x: jax.Array) -> jax.Array:
     return lax.cond(never, other, lambda x: x, x)
 
 
-def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value) -> Any:
-    kept = _is_in_memory(x) and not _is_called(ctx)
+def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value, where_moved: bool) -> Any:
+    # results that end loops, or parts of them
+    in_memory = all(map(_ends_loops, _origins(x, _is_view if where_moved else _moves)))
+    kept = in_memory and not _is_called(ctx)
     return [x] if kept else mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
 
 
-def _is_in_memory(x: ir.Value) -> bool:
-    """Whether the entries of x lie in memory anyway, along the batch: in results that end loops, or parts of them."""
-    return all(map(_ends_loops, _origins(x, _is_view)))
-
-
-def _is_view(instruction: Any) -> bool:
-    """Whether each entry is one of an operand, and the batch lies as it does there."""
-    if instruction.name == "stablehlo.transpose":
-        order = list(ir.DenseI64ArrayAttr(instruction.attributes["permutation"]))
-        return bool(order[-1] == len(order) - 1)
+def _moves(instruction: Any) -> bool:
+    """Whether each entry is one of an operand."""
     return instruction.name in _VIEWS
 
 
-_VIEWS = tuple(f"stablehlo.{name}" for name in ("broadcast_in_dim", "reshape", "slice", "concatenate"))
+def _is_view(instruction: Any) -> bool:
+    """Whether, besides, the batch lies as it does there."""
+    if instruction.name == "stablehlo.transpose":
+        order = list(ir.DenseI64ArrayAttr(instruction.attributes["permutation"]))
+        return bool(order[-1] == len(order) - 1)
+    return _moves(instruction)
+
+
+_VIEWS = tuple(f"stablehlo.{name}" for name in ("broadcast_in_dim", "reshape", "slice", "concatenate", "transpose"))
 
 
 def _ends_loops(source: Any) -> bool:
@@ -108,7 +116,7 @@ def _is_kernel(instruction: Any) -> bool:
     return instruction.name == "func.call" and "mhlo.frontend_attributes" in instruction.attributes
 
 
-register(materialise_p, lambda ctx, x: [x], cpu=_materialise)
+register(materialise_p, lambda ctx, x, **params: [x], cpu=_materialise)
 
 
 PART = 128

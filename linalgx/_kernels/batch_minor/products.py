@@ -43,4 +43,4 @@ def _sum(products: jax.Array, axis: int) -> jax.Array:
 
 def _kept(product: jax.Array, terms: int) -> jax.Array:
     """The product in memory, once it is large enough that those who read it should not compute it again."""
-    return materialise(product) if terms > 3 else product
+    return materialise(product) if terms > 2 else product

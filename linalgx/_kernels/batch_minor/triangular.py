@@ -11,8 +11,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from linalgx._core.entrywise import joined
 from linalgx._core.loops import materialise
 from linalgx._kernels.batch_minor.products import multiply
+
+LONG = 6
+"""The rows from which on each is kept in memory rather than computed again by those after it."""
 
 
 def cholesky(A: jax.Array) -> jax.Array:
@@ -33,7 +37,7 @@ def cholesky(A: jax.Array) -> jax.Array:
     failed = jnp.isnan(jnp.real(L[-1][-1]))
     zero = jnp.zeros_like(A[0, 0])
     rows = [[*(jnp.where(failed, jnp.nan, entry) for entry in row), *[zero] * (n - len(row))] for row in L]
-    return jnp.stack([jnp.stack(row) for row in rows])
+    return joined(rows)
 
 
 def _root(pivot: jax.Array) -> jax.Array:
@@ -50,16 +54,24 @@ def solve_triangular(
     unit_diagonal: bool = False,
     adjoint: bool = False,
 ) -> jax.Array:
-    """X with op(A) X = B or X op(A) = B, by substitution, where op(A) is A or its adjoint."""
+    """X with op(A) X = B or X op(A) = B, where op(A) is A or its adjoint."""
     if adjoint:
         A, lower = jnp.conj(jnp.swapaxes(A, 0, 1)), not lower
-    if not left:
-        # X A = B is A^T X^T = B^T
-        X = solve_triangular(jnp.swapaxes(A, 0, 1), jnp.swapaxes(B, 0, 1), lower=not lower, unit_diagonal=unit_diagonal)
-        return jnp.swapaxes(X, 0, 1)
+    if 2 < A.shape[0] < LONG:
+        # of several columns each row reads all of B that the rows before it have read
+        B = materialise(B, where_moved=False) if min(B.shape[:2]) > 1 else B
+    if left:
+        return _substitute(A, B, lower=lower, unit_diagonal=unit_diagonal)
+    # X A = B is A^T X^T = B^T
+    A, B = jnp.swapaxes(A, 0, 1), jnp.swapaxes(B, 0, 1)
+    return jnp.swapaxes(_substitute(A, B, lower=not lower, unit_diagonal=unit_diagonal), 0, 1)
+
+
+def _substitute(A: jax.Array, B: jax.Array, *, lower: bool, unit_diagonal: bool = False) -> jax.Array:
+    """X with A X = B, row by row."""
     n = A.shape[0]
     # of several columns XLA multiplies by the reciprocal of the diagonal entry: that is no quotient
-    keep = materialise if n > 5 and B.shape[1] > 1 else lambda x: x
+    keep = materialise if n >= LONG and B.shape[1] > 1 else lambda x: x
     rows: dict[int, jax.Array] = {}
     for i in range(n) if lower else reversed(range(n)):
         row = B[i]
@@ -71,12 +83,12 @@ def solve_triangular(
 
 def cholesky_solve(L: jax.Array, B: jax.Array) -> jax.Array:
     """X with L L^H X = B."""
-    return solve_triangular(L, solve_triangular(L, B, lower=True), lower=True, adjoint=True)
+    return _substitute(jnp.conj(jnp.swapaxes(L, 0, 1)), _substitute(L, B, lower=True), lower=False)
 
 
 def cholesky_inverse(L: jax.Array) -> jax.Array:
     """(L L^H)^-1."""
     n = L.shape[0]
     identity = jnp.broadcast_to(jnp.eye(n, dtype=L.dtype)[..., None], L.shape)
-    Y = solve_triangular(L, identity, lower=True)
+    Y = _substitute(L, identity, lower=True)
     return multiply(jnp.conj(jnp.swapaxes(Y, 0, 1)), Y)
