@@ -6,8 +6,9 @@ array, and what two entries have in common is computed twice or goes through mem
 program with each entry of each array as a vector by itself: to pick, move or join entries then costs nothing, XLA makes
 a few kernels with many results of all the rest, and a kernel reads each entry of its matrices once.
 
-On a CPU one step need not put a matrix together for the next one to take apart: XLA takes an entry that a step picks of
-what was :func:`joined` from where it was computed, if nothing lies in between. :func:`entry_by_entry` is for such steps.
+On a CPU one step need not put a matrix together for the next one to take apart: an entry that a step picks of what was
+:func:`joined` XLA takes from where it was computed, if nothing lies in between. That is what :func:`entry_by_entry` is
+for.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ def entrywise(kernel: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: jax.Array, **params: Any) -> Any:
         *member, batch = args[0].shape
         fits = math.prod(member) * args[0].dtype.itemsize <= REGISTERS
-        taken_apart = many_threads.value and _are_many(batch) and fits
-        return (_in_entries if taken_apart else _at_once)(kernel, args, params)
+        if not (many_threads.value and _are_many(batch) and fits):
+            return kernel(*args, **params)
+        return _in_entries(kernel, args, params)
 
     return run
 
@@ -59,8 +61,9 @@ def entry_by_entry(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def run(*args: jax.Array, **params: Any) -> Any:
-        taken_apart = not many_threads.value and _are_many(args[0].shape[-1])
-        return (_in_entries if taken_apart else _at_once)(step, args, params)
+        if many_threads.value or not _are_many(args[0].shape[-1]):
+            return step(*args, **params)
+        return _in_entries(step, args, params)
 
     return run
 
@@ -68,8 +71,8 @@ def entry_by_entry(step: Callable[..., Any]) -> Callable[..., Any]:
 def joined(rows: Sequence[Sequence[jax.Array]]) -> jax.Array:
     """The matrix whose rows have these entries, vectors over the batch.
 
-    A slice that is one entry XLA replaces by what it was concatenated from, unless a reshape lies in between, as that of
-    a ``jnp.stack`` of rows.
+    A slice that is one entry XLA replaces by what it was concatenated from, unless a reshape lies in between, as in a
+    ``jnp.stack`` of rows.
     """
     return _joined(_cells((len(rows), len(rows[0])), itertools.chain.from_iterable(rows)))
 
@@ -85,10 +88,6 @@ def _joined(cells: np.ndarray) -> jax.Array:
 
 def _are_many(batch: Any) -> bool:
     return isinstance(batch, int) and batch >= MANY
-
-
-def _at_once(function: Callable[..., Any], args: Sequence[jax.Array], params: dict[str, Any]) -> Any:
-    return function(*args, **params)
 
 
 def _in_entries(function: Callable[..., Any], args: Sequence[jax.Array], params: dict[str, Any]) -> Any:
@@ -114,7 +113,10 @@ class _Entries:
 
     def array(self, like: Any) -> jax.Array:
         """The array put together, of the shape and dtype of ``like``."""
-        return _joined(self.cells) if self.cells.size else jnp.zeros(like.shape, like.dtype)
+        if self.cells.size == 0:
+            return jnp.zeros(like.shape, like.dtype)
+        # what ends a kernel is written once, at the end
+        return jnp.stack(list(self.cells.flat)).reshape(like.shape) if many_threads.value else _joined(self.cells)
 
     def spread(self, batch: int | None, shape: Sequence[int] | None = None) -> _Entries:
         """The array with a batch, if there is one, and of the shape of one member that its axes broadcast to."""
@@ -207,7 +209,7 @@ class _Evaluation:
         return _Entries(_cells(member, (primitive.bind(cell, axes=(0,), **params) for cell in results)), None)
 
     def kept(self, values: Sequence[_Entries]) -> list[_Entries]:
-        """The values in memory, from one kernel as far as that is possible; on a CPU, which has none of those, as they are."""
+        """The values in memory, from one kernel as far as that is possible; as they are on a CPU, which has no such."""
         self.work = 0
         if not many_threads.value:
             return list(values)

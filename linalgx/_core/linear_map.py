@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
 from linalgx._core.in_turn import NEEDED, in_any_order, in_turn
-from linalgx._core.loops import materialise
+from linalgx._core.loops import along_the_batch, materialise
 from linalgx._core.primitive import new_primitive, register
 
 Sides = Sequence[jax.Array | None]
@@ -98,19 +98,9 @@ def batch_at(place: int, args: Sequence[Any], axes: Sequence[int | None]) -> lis
     """The same with the mapped axis at ``place``, -1 or -2."""
     front = batch_in_front(args, axes) if None in axes else args
     return [
-        jnp.moveaxis(spread, 0, place) if axis is None else _moved(x, axis, place)
+        jnp.moveaxis(spread, 0, place) if axis is None else jnp.moveaxis(x, axis, place)
         for x, axis, spread in zip(args, axes, front, strict=True)
     ]
-
-
-def _moved(x: jax.Array, axis: int, place: int) -> jax.Array:
-    """``x`` with ``axis`` at ``place``.
-
-    A matrix that is not tiny is moved in memory, once: those who read its entries would else jump from one to the next.
-    """
-    moved = jnp.moveaxis(x, axis, place)
-    is_matrix = place == -1 and x.ndim > 2 and max(moved.shape[:-1]) > 4
-    return materialise(moved) if is_matrix and axis != x.ndim - 1 else moved
 
 
 def merge_into_last(args: Sequence[Any], axes: Sequence[int | None]) -> tuple[list[Any], tuple[int, int]]:
@@ -141,11 +131,11 @@ def _lower(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Ar
     """What a program runs: of many small problems all that a rule reads several times lies in memory.
 
     A sum of cotangents, or a vector that is a product, would be computed at each reading. Residuals that are matrices
-    lie there already.
+    lie there already, but perhaps with the batch in front.
     """
     if linear_map.batched is None:
         return linear_map(args[:num_residuals], args[num_residuals:])
-    residuals = [materialise(x) if x.ndim == 2 else x for x in args[:num_residuals]]
+    residuals = [materialise(x) if x.ndim == 2 else along_the_batch(x) for x in args[:num_residuals]]
     return linear_map(residuals, [materialise(x) if x.ndim > 1 else x for x in args[num_residuals:]])
 
 

@@ -37,17 +37,29 @@ batching.primitive_batchers[materialise_p] = lambda args, axes, **params: (
 ad.deflinear(materialise_p, lambda cotangent, **params: [cotangent])
 
 
-def materialise(x: jax.Array, where_moved: bool = True) -> jax.Array:
+def materialise(x: jax.Array, *, if_computed: bool = True, if_moved: bool = True) -> jax.Array:
     """The same array, but computed once and kept in memory: for a value that several later steps read.
 
-    What is in memory stays where it is, and, without ``where_moved``, what is only to be moved from there, too: where
-    each entry is read once.
+    What lies in memory along the batch stays there. So does what is computed, or what lies in memory otherwise and is
+    to be moved, unless one of the flags says so.
 
     XLA's compiler for the CPU computes a value anew in every loop that reads it, and a chain of such values anew at
     every link: the cost grows exponentially with its length. ``lax.optimization_barrier`` is gone by the time that it
     makes these loops. A conditional is not, if its predicate is a value that the compiler does not know.
     """
-    return materialise_p.bind(x, where_moved=where_moved)
+    return materialise_p.bind(x, if_computed=if_computed, if_moved=if_moved)
+
+
+def along_the_batch(x: jax.Array) -> jax.Array:
+    """The same matrices for those who read entries several times, and would jump from one to the next if not so.
+
+    If they lie in memory with the batch in front, it is moved to the end there, once, unless they are tiny.
+    """
+    return materialise(x, if_computed=False) if max(x.shape[:-1], default=0) > TINY else x
+
+
+TINY = 4
+"""The longest axis of matrices of which several entries come with each line of the cache."""
 
 
 def _conditional(x: jax.Array) -> jax.Array:
@@ -56,11 +68,13 @@ def _conditional(x: jax.Array) -> jax.Array:
     return lax.cond(never, other, lambda x: x, x)
 
 
-def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value, where_moved: bool) -> Any:
+def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value, if_computed: bool, if_moved: bool) -> Any:
     # results that end loops, or parts of them
-    in_memory = all(map(_ends_loops, _origins(x, _is_view if where_moved else _moves)))
-    kept = in_memory and not _is_called(ctx)
-    return [x] if kept else mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
+    computed, moved = (not all(map(_ends_loops, _origins(x, passes))) for passes in (_moves, _is_view))
+    wanted = if_computed if computed else if_moved and moved
+    if wanted or _is_called(ctx):
+        return mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
+    return [x]
 
 
 def _moves(instruction: Any) -> bool:

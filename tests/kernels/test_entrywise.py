@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 import linalgx
 from benchmarks import crossovers
-from linalgx._core.entrywise import LONG, MANY, entrywise
+from linalgx._core.entrywise import LONG, MANY, entry_by_entry, entrywise, joined
 from linalgx._core.loops import many_threads, materialise
 from linalgx._core.operation import house_numerics
 from linalgx._kernels import select
@@ -158,6 +158,7 @@ def evaluated(function, *args):
 def assert_same(function, *args):
     found, expected = evaluated(function, *args)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(entry_by_entry(function))(*args), expected)
 
 
 @pytest.fixture
@@ -220,3 +221,30 @@ def test_a_long_kernel_ends_where_a_value_is_materialised(x):
 
     assert barriers(LONG // x[..., 0].size - 1) == 1
     assert barriers(LONG // x[..., 0].size + 1) == 2
+
+
+def test_a_cpu_takes_an_entry_from_where_it_was_computed(x):
+    def by_way_of_a_matrix(put_together):
+        def function(x):
+            A = put_together([[x[i, j] ** 2 for j in range(3)] for i in range(2)])
+            return entry_by_entry(lambda A: A[0, 0] + A[1, 2])(A)
+
+        return jax.jit(function).lower(x).compile()
+
+    def stacked(rows):
+        return jnp.stack([jnp.stack(row) for row in rows])
+
+    for put_together, is_there in ((joined, False), (stacked, True)):
+        program = by_way_of_a_matrix(put_together)
+        np.testing.assert_array_equal(program(x), x[0, 0] ** 2 + x[1, 2] ** 2)
+        assert ("concatenate(" in program.as_text()) is is_there
+
+
+def test_a_large_value_of_which_a_cpu_takes_entries_is_computed_once(x):
+    def function(x):
+        y = materialise(jnp.sum(x, axis=(0, 1)))
+        return y * y + jnp.sin(y)
+
+    program = jax.jit(entry_by_entry(function)).lower(x).compile()
+    assert " conditional(" in program.as_text()
+    np.testing.assert_array_equal(program(x), jax.jit(function)(x))
