@@ -83,7 +83,7 @@ def _joined(cells: np.ndarray) -> jax.Array:
     for axis in reversed(range(rank)):
         lines = parts.reshape(-1, parts.shape[-1])
         parts = _cells(parts.shape[:-1], (jnp.concatenate(list(line), axis) for line in lines))
-    return parts[()]
+    return parts.item()
 
 
 def _are_many(batch: Any) -> bool:
