@@ -30,7 +30,7 @@ def composite(
     Its value is computed again in its derivatives: it must not factor anything. With ``rank``, the number of axes of
     the first argument of one problem, all arguments have the same leading axes, and these are a batch, too. With
     ``in_front`` a mapped axis that all arguments have in front stays there, and the code is mapped as JAX does it.
-    It ``picks`` entries of its arguments, or makes few numbers of them: see :func:`entry_by_entry`.
+    With ``picks``, for one that picks entries or makes few numbers of them, small problems go :func:`entry_by_entry`.
     """
     return lambda function: _Composite(function, rank, in_front, picks)
 
@@ -40,7 +40,8 @@ class _Composite(Operation):
 
     def __init__(self, function: Callable[..., jax.Array], rank: int | None, in_front: bool, picks: bool):
         kernel = entry_by_entry(batch_minor(function)) if picks else batch_minor(function)
-        super().__init__(function.__name__, function, small=SmallKernel(kernel, always, rank))
+        small = SmallKernel(kernel, always, rank, rereads=lambda *shapes: not picks)
+        super().__init__(function.__name__, function, small=small)
         self.in_front = in_front
         self.fwd, self.bwd, self.jvp = self._fwd, self._bwd, self._jvp
         ad.primitive_jvps[self.primitive] = self._differentiate

@@ -37,6 +37,9 @@ REGISTERS = 256
 LONG = 300
 """The operations after which a value that is to be materialised ends a kernel: longer ones take long to compile."""
 
+FEW = 128
+"""The entries of all arguments that a step takes apart on a CPU: two matrices of 8 x 8."""
+
 
 def entrywise(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """The kernel, a function of arrays whose last axis is the batch; on many threads entry by entry."""
@@ -61,7 +64,8 @@ def entry_by_entry(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def run(*args: jax.Array, **params: Any) -> Any:
-        if many_threads.value or not _are_many(args[0].shape[-1]):
+        few = sum(math.prod(x.shape[:-1]) for x in args) <= FEW
+        if many_threads.value or not (few and _are_many(args[0].shape[-1])):
             return step(*args, **params)
         return _in_entries(step, args, params)
 
@@ -209,16 +213,17 @@ class _Evaluation:
         return _Entries(_cells(member, (primitive.bind(cell, axes=(0,), **params) for cell in results)), None)
 
     def kept(self, values: Sequence[_Entries]) -> list[_Entries]:
-        """The values in memory, from one kernel as far as that is possible; as they are on a CPU, which has no such."""
+        """The values in memory, from one kernel if possible; on a CPU, whose kernels have one result, as they are."""
         self.work = 0
         if not many_threads.value:
             return list(values)
         flat = iter(lax.optimization_barrier([cell for value in values for cell in value.cells.flat]))
         return [_Entries(_cells(x.cells.shape, itertools.islice(flat, x.cells.size)), x.batch) for x in values]
 
-    def materialise(self, values: list[_Entries], **_: Any) -> list[_Entries]:
+    def materialise(self, values: list[_Entries], **options: Any) -> list[_Entries]:
         if not many_threads.value:
-            return [_Entries(_cells(x.cells.shape, map(materialise, x.cells.flat)), x.batch) for x in values]
+            keep = functools.partial(materialise, **options)
+            return [_Entries(_cells(x.cells.shape, map(keep, x.cells.flat)), x.batch) for x in values]
         return self.kept(values) if self.work > LONG else values
 
     def loop(

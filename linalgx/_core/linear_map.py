@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 
 from linalgx._core.batch_minor import batch_minor, is_small
 from linalgx._core.in_turn import NEEDED, in_any_order, in_turn
-from linalgx._core.loops import along_the_batch, materialise
+from linalgx._core.loops import materialise
 from linalgx._core.primitive import new_primitive, register
 
 Sides = Sequence[jax.Array | None]
@@ -94,13 +94,23 @@ def batch_in_front(args: Sequence[Any], axes: Sequence[int | None]) -> list[Any]
     return [batching.bdim_at_front(x, axis, size, mesh_axis) for x, axis in zip(args, axes, strict=True)]
 
 
-def batch_at(place: int, args: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
-    """The same with the mapped axis at ``place``, -1 or -2."""
+def batch_at(place: int, args: Sequence[Any], axes: Sequence[int | None], rereads: bool = True) -> list[Any]:
+    """The same with the mapped axis at ``place``, -1 or -2; ``rereads``: for those who read entries several times."""
     front = batch_in_front(args, axes) if None in axes else args
     return [
-        jnp.moveaxis(spread, 0, place) if axis is None else jnp.moveaxis(x, axis, place)
+        jnp.moveaxis(spread, 0, place) if axis is None else _moved(x, axis, place, rereads)
         for x, axis, spread in zip(args, axes, front, strict=True)
     ]
+
+
+def _moved(x: jax.Array, axis: int, place: int, rereads: bool) -> jax.Array:
+    """``x`` with ``axis`` at ``place``.
+
+    A matrix that is not tiny is moved in memory, once, for those who would else jump from entry to entry several times.
+    """
+    moved = jnp.moveaxis(x, axis, place)
+    is_matrix = place == -1 and x.ndim > 2 and max(moved.shape[:-1]) > 4
+    return materialise(moved) if rereads and is_matrix and axis != x.ndim - 1 else moved
 
 
 def merge_into_last(args: Sequence[Any], axes: Sequence[int | None]) -> tuple[list[Any], tuple[int, int]]:
@@ -117,7 +127,12 @@ def split_last(results: Sequence[Any], sizes: tuple[int, int]) -> tuple[list[Any
 
 def is_small_problem(args: Sequence[Any], axes: Sequence[int | None]) -> bool:
     """Whether the operands of a batching rule are small but for the mapped axis."""
-    return is_small([[n for i, n in enumerate(x.shape) if i != axis] for x, axis in zip(args, axes, strict=True)])
+    return is_small(member_shapes(args, axes))
+
+
+def member_shapes(args: Sequence[Any], axes: Sequence[int | None]) -> list[tuple[int, ...]]:
+    """The shapes of the operands of a batching rule without the mapped axis."""
+    return [tuple(n for i, n in enumerate(x.shape) if i != axis) for x, axis in zip(args, axes, strict=True)]
 
 
 def _run(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Array]:
@@ -131,11 +146,11 @@ def _lower(*args: Any, linear_map: LinearMap, num_residuals: int) -> list[jax.Ar
     """What a program runs: of many small problems all that a rule reads several times lies in memory.
 
     A sum of cotangents, or a vector that is a product, would be computed at each reading. Residuals that are matrices
-    lie there already, but perhaps with the batch in front.
+    lie there already.
     """
     if linear_map.batched is None:
         return linear_map(args[:num_residuals], args[num_residuals:])
-    residuals = [materialise(x) if x.ndim == 2 else along_the_batch(x) for x in args[:num_residuals]]
+    residuals = [materialise(x) if x.ndim == 2 else x for x in args[:num_residuals]]
     return linear_map(residuals, [materialise(x) if x.ndim > 1 else x for x in args[num_residuals:]])
 
 

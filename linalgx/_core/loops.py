@@ -37,29 +37,16 @@ batching.primitive_batchers[materialise_p] = lambda args, axes, **params: (
 ad.deflinear(materialise_p, lambda cotangent, **params: [cotangent])
 
 
-def materialise(x: jax.Array, *, if_computed: bool = True, if_moved: bool = True) -> jax.Array:
+def materialise(x: jax.Array, *, if_moved: bool = True) -> jax.Array:
     """The same array, but computed once and kept in memory: for a value that several later steps read.
 
-    What lies in memory along the batch stays there. So does what is computed, or what lies in memory otherwise and is
-    to be moved, unless one of the flags says so.
+    What lies in memory along the batch is not copied; without ``if_moved`` only what is seen to be computed is.
 
     XLA's compiler for the CPU computes a value anew in every loop that reads it, and a chain of such values anew at
     every link: the cost grows exponentially with its length. ``lax.optimization_barrier`` is gone by the time that it
     makes these loops. A conditional is not, if its predicate is a value that the compiler does not know.
     """
-    return materialise_p.bind(x, if_computed=if_computed, if_moved=if_moved)
-
-
-def along_the_batch(x: jax.Array) -> jax.Array:
-    """The same matrices for those who read entries several times, and would jump from one to the next if not so.
-
-    If they lie in memory with the batch in front, it is moved to the end there, once, unless they are tiny.
-    """
-    return materialise(x, if_computed=False) if max(x.shape[:-1], default=0) > TINY else x
-
-
-TINY = 4
-"""The longest axis of matrices of which several entries come with each line of the cache."""
+    return materialise_p.bind(x, if_moved=if_moved)
 
 
 def _conditional(x: jax.Array) -> jax.Array:
@@ -68,13 +55,18 @@ def _conditional(x: jax.Array) -> jax.Array:
     return lax.cond(never, other, lambda x: x, x)
 
 
-def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value, if_computed: bool, if_moved: bool) -> Any:
-    # results that end loops, or parts of them
-    computed, moved = (not all(map(_ends_loops, _origins(x, passes))) for passes in (_moves, _is_view))
-    wanted = if_computed if computed else if_moved and moved
-    if wanted or _is_called(ctx):
-        return mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
-    return [x]
+def _materialise(ctx: mlir.LoweringRuleContext, x: ir.Value, if_moved: bool) -> Any:
+    if if_moved:
+        kept = _is_in_memory(x) and not _is_called(ctx)
+    else:
+        # what comes from outside of a function that is compiled by itself is taken for not computed
+        kept = all(isinstance(source, ir.Block) or _ends_loops(source) for source in _origins(x, _moves))
+    return [x] if kept else mlir.lower_fun(_conditional, multiple_results=False)(ctx, x)
+
+
+def _is_in_memory(x: ir.Value) -> bool:
+    """Whether the entries of x lie in memory anyway, along the batch: in results that end loops, or parts of them."""
+    return all(map(_ends_loops, _origins(x, _is_view)))
 
 
 def _moves(instruction: Any) -> bool:

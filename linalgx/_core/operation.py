@@ -43,6 +43,7 @@ from linalgx._core.linear_map import (
     batch_at,
     batch_in_front,
     is_small_problem,
+    member_shapes,
     merge_into_last,
     split_last,
 )
@@ -70,6 +71,8 @@ class SmallKernel(NamedTuple):
             stay in front.
         in_front: the operation on matrices that have the batch in front, and that are all small; with it a mapped axis
             that all operands have in front stays there.
+        rereads: whether it reads entries of arguments of these shapes several times: those of one problem that is not
+            tiny are then moved in memory, if the batch is in front.
         longest: the longest axis of what ``function`` takes. A batch of problems that are not small is in front: it is
             moved to the end, and the results back.
     """
@@ -78,6 +81,7 @@ class SmallKernel(NamedTuple):
     selected: Callable[[str | None, int, Any, Any], bool]
     rank: int | None = 2
     in_front: Callable[..., Any] | None = None
+    rereads: Callable[..., bool] = lambda *shapes: True
     longest: int = SMALL
 
     def on(self, shapes: Sequence[Any], batch_last: bool) -> tuple[Callable[..., Any], int, Any] | None:
@@ -222,7 +226,8 @@ class Operation:
             return split_last(results, size)
         in_front = self.small is not None and self.small.in_front is not None and not any(axes)
         if self.small is not None and not in_front and is_small_problem(args, axes):
-            results = self.primitive.bind(*batch_at(-1, args, axes), batch_last=True, **params)
+            rereads = self.small.rereads(*member_shapes(args, axes))
+            results = self.primitive.bind(*batch_at(-1, args, axes, rereads), batch_last=True, **params)
             return results, [x.ndim - 1 for x in results]
         results = self.primitive.bind(*batch_in_front(args, axes), batch_last=False, **params)
         return results, [0] * len(results)

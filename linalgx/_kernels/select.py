@@ -46,12 +46,25 @@ def smallest_batch(operation: str, platform: str | None, n: int, dtype: Any) -> 
 def small_kernel(operation: str, kernel: Callable[..., Any] | None = None) -> SmallKernel:
     """The batch-minor kernel of an operation on matrices, and when it runs; ``kernel`` if it is not one of these."""
     selected = functools.partial(use_batch_minor, operation)
-    return SmallKernel(kernel or _KERNELS[operation], selected, longest=LARGEST)
+    rereads = _REREADS.get(operation, lambda *shapes: False)
+    return SmallKernel(kernel or _KERNELS[operation], selected, rereads=rereads, longest=LARGEST)
 
 
 def small_products(function: Callable[..., Any]) -> SmallKernel:
     """The kernel of an operation that has none of its own: its code, with the products that small matrices have."""
     return SmallKernel(batch_minor(function), functools.partial(use_batch_minor, "matmul"))
+
+
+_REREADS: dict[str, Callable[..., bool]] = {
+    # a few loops read the entries of a small one where they lie
+    "cholesky": lambda A: A[0] > 6,
+    "cholesky_inverse": lambda L: True,
+    "cholesky_solve": lambda L, B: B[1] > 1,
+    "matmul": lambda A, B: True,
+    # for several right-hand sides, as rows or as columns
+    "solve_triangular": lambda A, B: min(B) > 1,
+}
+"""Which kernels read entries of matrices of these shapes several times; the others that are named read each once."""
 
 
 # of few rows the expansion by cofactors takes less than the elimination

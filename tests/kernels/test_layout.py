@@ -167,3 +167,16 @@ def test_a_density_does_not_put_its_factor_together(n: int, axis: int) -> None:
     made = [line for line in program.splitlines() if f"[{n},{n},{BATCH}]" in line.split("(")[0]]
     # the argument, where the batch is last or is moved there
     assert all("parameter(" in line or " transpose(" in line or "copy(" in line for line in made)
+
+
+@pytest.mark.parametrize("nested", [lambda f: f, jax.jit, lambda f: lambda *x: f(*(2 * a for a in x))], ids=range(3))
+@pytest.mark.parametrize(
+    ("name", "kinds", "moves"),
+    [("solve_triangular", "mv", 0), ("solve_triangular", "mm", 2), ("cholesky", "m", 0), ("cholesky_inverse", "m", 1)],
+)
+def test_matrices_are_moved_in_memory_for_those_who_read_them_several_times(name, kinds, moves, nested):
+    options = {"upper": False} if name == "solve_triangular" else {}
+    function = nested(jax.vmap(lambda *args: getattr(linalgx, name)(*args, **options)))
+    with prefer("batch_minor"):
+        program = str(jax.make_jaxpr(function)(*_inputs(kinds, 5, 0)))
+    assert program.count("= materialise[") == moves

@@ -169,6 +169,20 @@ def test_what_is_in_memory_is_not_copied_to_it(function, copies):
     assert program.as_text().count("stablehlo.case") == copies
 
 
+@pytest.mark.parametrize(
+    ("function", "copies"),
+    [(lambda A: jnp.moveaxis(A, 0, -1), 0), (lambda A: A[1:, :2, None], 0), (lambda A: A + 1, 1)],
+)
+def test_what_is_only_moved_may_stay_where_it_is(function, copies):
+    def kept(A):
+        return materialise(function(A), if_moved=False)
+
+    # what a function that stays one is called with is not seen to be computed
+    for member in (kept, lambda A: jax.jit(kept)(A + 1)):
+        program = jax.jit(member).lower(jnp.ones((3, 3, PART // 8)))
+        assert program.as_text().count("stablehlo.case") == copies
+
+
 def test_parts_are_for_few_threads():
     x = jnp.ones((2, 4096))
 

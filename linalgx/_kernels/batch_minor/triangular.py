@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from linalgx._core.entrywise import joined
-from linalgx._core.loops import along_the_batch, materialise
+from linalgx._core.loops import materialise
 from linalgx._kernels.batch_minor.products import multiply
 
 LONG = 6
@@ -22,8 +22,6 @@ LONG = 6
 def cholesky(A: jax.Array) -> jax.Array:
     """L with A = L L^H, of the Hermitian part of A; NaN in the factor of a matrix that is not positive definite."""
     n = A.shape[0]
-    if n > LONG:
-        A = along_the_batch(A)
     # complex products are many operations of which XLA computes each again for all who read them
     keep = materialise if n > 2 and jnp.iscomplexobj(A) else lambda x: x
     L: list[list[jax.Array]] = [[] for _ in range(n)]
@@ -57,11 +55,9 @@ def solve_triangular(
     adjoint: bool = False,
 ) -> jax.Array:
     """X with op(A) X = B or X op(A) = B, where op(A) is A or its adjoint."""
-    if min(B.shape[:2]) > 1:
-        # of several columns each row reads all of A and B that the rows before it have read
-        A, B = along_the_batch(A), along_the_batch(B)
-        if 2 < A.shape[0] < LONG:
-            B = materialise(B, if_moved=False)
+    if min(B.shape[:2]) > 1 and 2 < A.shape[0] < LONG:
+        # of several columns each row computes those before it again, and all of B for them
+        B = materialise(B, if_moved=False)
     if adjoint:
         A, lower = jnp.conj(jnp.swapaxes(A, 0, 1)), not lower
     if left:
@@ -87,15 +83,12 @@ def _substitute(A: jax.Array, B: jax.Array, *, lower: bool, unit_diagonal: bool 
 
 def cholesky_solve(L: jax.Array, B: jax.Array) -> jax.Array:
     """X with L L^H X = B."""
-    if B.shape[1] > 1:
-        L, B = along_the_batch(L), along_the_batch(B)
     return _substitute(jnp.conj(jnp.swapaxes(L, 0, 1)), _substitute(L, B, lower=True), lower=False)
 
 
 def cholesky_inverse(L: jax.Array) -> jax.Array:
     """(L L^H)^-1."""
     n = L.shape[0]
-    L = along_the_batch(L)
     identity = jnp.broadcast_to(jnp.eye(n, dtype=L.dtype)[..., None], L.shape)
     Y = _substitute(L, identity, lower=True)
     return multiply(jnp.conj(jnp.swapaxes(Y, 0, 1)), Y)
