@@ -119,7 +119,7 @@ class _Entries:
         """The array put together, of the shape and dtype of ``like``."""
         if self.cells.size == 0:
             return jnp.zeros(like.shape, like.dtype)
-        # what ends a kernel is written once, at the end
+        # on many threads the cells are in memory: one loop over all of them puts the array together
         return jnp.stack(list(self.cells.flat)).reshape(like.shape) if many_threads.value else _joined(self.cells)
 
     def spread(self, batch: int | None, shape: Sequence[int] | None = None) -> _Entries:

@@ -30,10 +30,7 @@ def _identity(name: str) -> Primitive:
 
 
 materialise_p = _identity("materialise")
-batching.primitive_batchers[materialise_p] = lambda args, axes, **params: (
-    materialise_p.bind(args[0], **params),
-    axes[0],
-)
+batching.primitive_batchers[materialise_p] = lambda args, axes, **params: (materialise_p.bind(*args, **params), axes[0])
 ad.deflinear(materialise_p, lambda cotangent, **params: [cotangent])
 
 
@@ -75,7 +72,7 @@ def _moves(instruction: Any) -> bool:
 
 
 def _is_view(instruction: Any) -> bool:
-    """Whether, besides, the batch lies as it does there."""
+    """Whether each entry is one of an operand, and the batch lies as it does there."""
     if instruction.name == "stablehlo.transpose":
         order = list(ir.DenseI64ArrayAttr(instruction.attributes["permutation"]))
         return bool(order[-1] == len(order) - 1)
