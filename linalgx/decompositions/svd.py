@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from linalgx._core.arguments import matrix, public, square_matrix
 from linalgx._core.batch_minor import LARGEST, extent
-from linalgx._core.errors import info_of_spectrum, nan_where, not_finite, report
+from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.matrix import (
     H,
     diagonal,
@@ -139,12 +139,10 @@ def svdvals(x: ArrayLike, /) -> jax.Array:
 
 
 def _svd(A: jax.Array, *, full_matrices: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-    # LAPACK makes some of the outputs finite for input that is not
-    failed = not_finite(A)
-    U, S, Vh = singular_values.svd(jnp.where(failed[..., None, None], 0, A), full_matrices=full_matrices)
+    U, S, Vh = singular_values.svd(A, full_matrices=full_matrices)
     if max(map(extent, A.shape[-2:])) <= LARGEST:
         U, Vh = _normalise_phases(U, S, Vh)
-    return nan_where(failed, U), jnp.where(failed[..., None], jnp.nan, S), nan_where(failed, Vh)
+    return U, S, Vh
 
 
 def _normalise_phases(U: jax.Array, S: jax.Array, Vh: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -242,13 +240,7 @@ svd_p.defjvp(_svd_jvp, source="Wan and Zhang (2019), arXiv:1909.02659; Townsend 
 # --- Singular values alone
 
 
-def _svdvals(A: jax.Array) -> jax.Array:
-    failed = not_finite(A)
-    S = singular_values.svdvals(jnp.where(failed[..., None, None], 0, A))
-    return jnp.where(failed[..., None], jnp.nan, S)
-
-
-svdvals_p = Operation("svdvals", _svdvals, small=small_kernel("svdvals"))
+svdvals_p = Operation("svdvals", singular_values.svdvals, small=small_kernel("svdvals"))
 
 
 # Rules.

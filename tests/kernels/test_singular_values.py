@@ -11,7 +11,6 @@ import linalgx
 from linalgx._core.loops import many_threads
 from linalgx._core.operation import house_numerics
 from linalgx._kernels import singular_values
-from linalgx.decompositions import svd
 from tests.operations.inputs import general
 
 SHAPES = [(40, 40), (50, 34), (34, 50), (5, 50)]
@@ -105,15 +104,18 @@ def test_tall_matrices_are_not_completed_to_square_ones() -> None:
     assert "700x700" not in program
 
 
-def test_members_that_are_not_finite_and_those_beside_them(rng) -> None:
-    A = jnp.asarray(general(rng, "float64", 4, 36, 33)).at[1, 3, 3].set(jnp.nan).at[2, 0, 0].set(jnp.inf)
-    with house_numerics(), many_threads(True):
-        U, S, Vh = svd._svd(A, full_matrices=False)
-        values = svd._svdvals(A)
+@pytest.mark.parametrize("on_gpu", [True, False])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_members_that_are_not_finite_and_those_beside_them(rng, dtype, on_gpu) -> None:
+    bad = complex(1, jnp.inf) if dtype == "complex128" else jnp.inf
+    A = jnp.asarray(general(rng, dtype, 4, 36, 33)).at[1, 3, 3].set(jnp.nan).at[2, 0, 0].set(bad)
+    with house_numerics(), many_threads(on_gpu):
+        U, S, Vh = singular_values.svd(A, full_matrices=False)
+        values = singular_values.svdvals(A)
     for x in (U, S, Vh, values):
         np.testing.assert_array_equal(np.isnan(x).reshape(4, -1).all(axis=-1), [False, True, True, False])
     # a few eps of the largest singular value, about 10
-    np.testing.assert_allclose(((U * S[:, None]) @ Vh)[::3], A[::3], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(((U * S[:, None].astype(dtype)) @ Vh)[::3], A[::3], rtol=0, atol=1e-13)
     np.testing.assert_allclose(values[::3], np.linalg.svd(A[::3], compute_uv=False), rtol=0, atol=1e-13)
 
 
