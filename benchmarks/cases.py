@@ -172,8 +172,9 @@ class Case:
 
     @property
     def batch(self) -> int:
-        """The number of matrices."""
-        return max(1, self.elements // self.n**2)
+        """The number of matrices, divisible by 16 as round numbers are, if it is large."""
+        batch = max(1, self.elements // self.n**2)
+        return batch if batch < 1000 else batch - batch % 16
 
     @property
     def _functions(self) -> Function:

@@ -157,6 +157,12 @@ def test_nothing_is_computed_twice(name: str, n: int, of_value: tuple[int, int],
         assert program.count(" multiply(") <= multiplications
 
 
+def test_the_gradient_of_a_determinant_of_two_rows_is_one_loop_over_the_matrix() -> None:
+    program = _compiled(jax.vmap(jax.grad(lambda A: linalgx.det(A) ** 2)), _inputs("m", 2, 0))
+    assert "concatenate(" not in program
+    assert len(re.findall(r" = f32\S+ fusion\(", program)) == 2  # the determinant, and the gradient
+
+
 @pytest.mark.optimized
 @pytest.mark.parametrize("axis", [0, -1])
 @pytest.mark.parametrize("n", [2, 3, 4, 6])
