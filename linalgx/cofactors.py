@@ -94,9 +94,9 @@ cofactor_matrix_p.defjvp(
 )
 
 
-# --- Inverse of one or two rows: X = A^-1
+# --- Inverse and info of one or two rows: X = A^-1
 
-inverse_by_cofactors_p = by_cofactors("inverse_by_cofactors", lambda A, **each: cofactor_expansion.inv(A, **each)[0])
+inverse_by_cofactors_p = by_cofactors("inverse_by_cofactors", cofactor_expansion.inv)
 
 
 # Rules (Giles 2008).
@@ -105,18 +105,20 @@ inverse_by_cofactors_p = by_cofactors("inverse_by_cofactors", lambda A, **each: 
 
 
 def _inverse_by_cofactors_fwd(A):
-    X = inverse_by_cofactors_p(A)
-    return X, (X,)
+    X, info = inverse_by_cofactors_p(A)
+    # kept: each entry of a product with it would compute it again
+    X = materialise(X)
+    return (X, info), (X,)
 
 
-def _inverse_by_cofactors_bwd(residuals, X_bar):
+def _inverse_by_cofactors_bwd(residuals, cotangents):
     (X,) = residuals
-    return (-product(H(X), product(X_bar, H(X))),)
+    return (-product(H(X), product(cotangents[0], H(X))),)
 
 
 def _inverse_by_cofactors_jvp(residuals, dA):
     (X,) = residuals
-    return -product(X, product(dA, X))
+    return -product(X, product(dA, X)), None
 
 
 inverse_by_cofactors_p.defvjp(_inverse_by_cofactors_fwd, _inverse_by_cofactors_bwd)

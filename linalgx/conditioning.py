@@ -16,7 +16,7 @@ from linalgx._core.matrix import hermitian_part, kept_singular_values, largest_e
 from linalgx._kernels.exponents import power_of_two
 from linalgx.decompositions.eigh import eigvalsh_p
 from linalgx.decompositions.svd import svdvals_p
-from linalgx.linear_systems import inv_p
+from linalgx.linear_systems import inverse
 from linalgx.norms import extreme_singular_value, norm_of_matrices, quotient_p, require_matrix_order
 
 
@@ -80,7 +80,7 @@ def _reciprocal_of_largest(X: jax.Array) -> jax.Array:
 
 def _product_of_norms(X: jax.Array, p: str | float) -> jax.Array:
     axes = (X.ndim - 2, X.ndim - 1)
-    norms = [norm_of_matrices("cond", Y, p, axes) for Y in (X, inv_p(X)[0])]
+    norms = [norm_of_matrices("cond", Y, p, axes) for Y in (X, inverse(X)[0])]
     return jnp.squeeze(norms[0] * norms[1], axes)
 
 

@@ -364,12 +364,12 @@ def _slogdet_by_cofactors_fwd(A):
 
 def _slogdet_by_cofactors_bwd(residuals, cotangents):
     sign, A = residuals
-    return _slogdet_bwd((sign, inverse_by_cofactors_p(A)), cotangents)
+    return _slogdet_bwd((sign, inverse_by_cofactors_p(A)[0]), cotangents)
 
 
 def _slogdet_by_cofactors_jvp(residuals, dA):
     sign, A = residuals
-    return _slogdet_jvp((sign, inverse_by_cofactors_p(A)), dA)
+    return _slogdet_jvp((sign, inverse_by_cofactors_p(A)[0]), dA)
 
 
 slogdet_by_cofactors_p.defvjp(_slogdet_by_cofactors_fwd, _slogdet_by_cofactors_bwd)

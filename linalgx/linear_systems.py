@@ -22,12 +22,14 @@ from linalgx._core.arguments import (
     public,
     square_matrix,
 )
+from linalgx._core.batch_minor import extent
 from linalgx._core.errors import first_true, report
 from linalgx._core.matrix import H, after, diagonal, identity
 from linalgx._core.operation import Operation
 from linalgx._core.results import InvExResult, SolveExResult
 from linalgx._kernels import lapack
 from linalgx._kernels.select import small_kernel
+from linalgx.cofactors import inverse_by_cofactors_p
 from linalgx.decompositions.lu import factors_of_gradient, first_zero_pivot, lu_factor_p
 
 SINGULAR = "the matrix is singular: U[{index}, {index}] is exactly zero"
@@ -174,7 +176,7 @@ def inv_ex(a: ArrayLike, *, check_errors: bool = False) -> InvExResult:
     Source:
         Giles (2008), section 2.2.3.
     """
-    X, info = inv_p(square_matrix("inv_ex", a=a))
+    X, info = inverse(square_matrix("inv_ex", a=a))
     if check_errors:
         report("inv_ex", SINGULAR, lambda: info, always=True)
     return InvExResult(X, info)
@@ -273,9 +275,15 @@ def tensorinv(a: ArrayLike, ind: int = 2) -> jax.Array:
 
 def reported_inverse(function: str, A: jax.Array) -> jax.Array:
     """The inverse of A, for a public function that fails where there is none."""
-    X, info = inv_p(A)
+    X, info = inverse(A)
     report(function, SINGULAR, lambda: info)
     return X
+
+
+def inverse(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The inverse and its ``info``: by cofactors of at most two rows, which find every singular matrix among these."""
+    X, info = (inverse_by_cofactors_p if 0 < extent(A.shape[-1]) <= 2 else inv_p)(A)
+    return X, info
 
 
 def _solve(function: str, a: Any, b: Any, left: bool) -> tuple[jax.Array, jax.Array]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from linalgx._core.batch_minor import batch_minor
@@ -32,6 +33,8 @@ def in_front(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def det(A: jax.Array, each: Spread = in_front) -> jax.Array:
     """The determinant; out of the range of the dtype only if it is so itself."""
+    if _is_single(A):
+        return each(_in_double(_expansion))(A)
     if A.shape[0 if each is batch_minor else -1] < 3:
         return each(_of_two_rows)(A)
     return _of_expansion(lambda A, delta, exponent: by_power_of_two(delta, exponent), A, each)
@@ -51,17 +54,47 @@ def inv(A: jax.Array, each: Spread = in_front) -> tuple[jax.Array, jax.Array]:
 
     The error of the determinant is a factor of the inverse, so that A X is as close to I as by elimination.
     """
+    X_T, singular = each(_in_double(_inv_in_range))(A) if _is_single(A) else _of_expansion(_inv_of_determinant, A, each)
 
-    def of_determinant(A: jax.Array, delta: jax.Array, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # the power of two in two parts: the inverse may have a range where the determinant has none
-        half, rest = exponent // 2, exponent - exponent // 2
-        scaled = by_power_of_two(cofactor_matrix(A), -half[..., None, None]) / delta[..., None, None]
-        X_T = by_power_of_two(scaled, -rest[..., None, None])
+    def info(A: jax.Array, singular: jax.Array) -> jax.Array:
         zero_pivot = jnp.where(jnp.all(A[..., 0] == 0, axis=-1), 1, A.shape[-1])
-        return nan_where(delta == 0, X_T), jnp.where(delta == 0, zero_pivot, 0).astype(jnp.int32)
+        return jnp.where(singular, zero_pivot, 0).astype(jnp.int32)
 
-    X_T, info = _of_expansion(of_determinant, A, each)
-    return each(T)(X_T), info
+    return each(T)(X_T), each(info)(A, singular)
+
+
+def _inv_in_range(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A^-T, NaN where there is none, and where that is; of numbers whose products are not too large or small."""
+    reciprocal = 1 / _expansion(A)
+    singular = jnp.isinf(reciprocal)
+    return nan_where(singular, cofactor_matrix(A) * reciprocal[..., None, None]), singular
+
+
+def _inv_of_determinant(A: jax.Array, delta: jax.Array, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same of any numbers with det A = delta 2^exponent."""
+    # the power of two in two parts: the inverse may have a range where the determinant has none
+    half, rest = exponent // 2, exponent - exponent // 2
+    scaled = by_power_of_two(cofactor_matrix(A), -half[..., None, None]) / delta[..., None, None]
+    X_T = by_power_of_two(scaled, -rest[..., None, None])
+    return nan_where(delta == 0, X_T), delta == 0
+
+
+def _is_single(A: jax.Array) -> bool:
+    return int(jnp.finfo(A.dtype).bits) == 32
+
+
+def _in_double(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of single-precision matrices in double precision, where no product of three entries leaves the range.
+
+    And the product of two is exact. It is so with ``jax_enable_x64`` off, too: nothing double comes in or goes out.
+    """
+
+    def rounded(A: jax.Array) -> Any:
+        with jax.enable_x64(True):
+            results = function(A.astype(np.promote_types(A.dtype, np.float64)))
+            return jax.tree.map(lambda x: x.astype(A.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, results)
+
+    return rounded
 
 
 def _of_expansion(function: Callable[..., Any], A: jax.Array, each: Spread) -> Any:
@@ -100,13 +133,13 @@ def cofactor_matrix(A: jax.Array) -> jax.Array:
     n = A.shape[-1]
     if n <= 1:
         return jnp.ones_like(A)
-    if n == 2:
+    if n == 2 and A.ndim > 2:
         return functools.reduce(jnp.add, (_placed(_cofactor(A, i, j), i, j) for i in range(2) for j in range(2)))
     return jnp.stack([jnp.stack([_cofactor(A, i, j) for j in range(n)], axis=-1) for i in range(n)], axis=-2)
 
 
 def _placed(x: jax.Array, i: int, j: int) -> jax.Array:
-    """The 2 x 2 matrix of zeros but for x at (i, j): XLA vectorises the sum of four, but not a stack in front."""
+    """The 2 x 2 matrix of zeros but for x at (i, j): with a batch in front XLA vectorises the sum of four, no stack."""
     return jnp.pad(x[..., None, None], ((0, 0),) * x.ndim + ((i, 1 - i), (j, 1 - j)))
 
 

@@ -67,14 +67,8 @@ _REREADS: dict[str, Callable[..., bool]] = {
 """Which kernels read entries of matrices of these shapes several times; the others that are named read each once."""
 
 
-# of few rows the expansion by cofactors takes less than the elimination
-
-
-def _inv(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return elimination.inv(A) if A.shape[0] > 2 else cofactor_expansion.inv(A, batch_minor)
-
-
 def _slogdet(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # of few rows the expansion by cofactors takes less than the elimination
     return elimination.slogdet(A) if A.shape[0] > 3 else cofactor_expansion.slogdet(A, batch_minor)
 
 
@@ -84,7 +78,7 @@ _ENTRYWISE: dict[str, Callable[..., Any]] = {
     "cholesky_inverse": triangular.cholesky_inverse,
     "cholesky_solve": triangular.cholesky_solve,
     "det": elimination.det,
-    "inv": _inv,
+    "inv": elimination.inv,
     "lu_factor": elimination.lu_factor,
     "lu_solve": elimination.lu_solve,
     "eigh": eigh.eigh,
