@@ -95,6 +95,7 @@ OPERATIONS: dict[str, Function] = {
     "inv": Function(lambda la, A: la.inv(A), _matrix),
     "det": Function(lambda la, A: la.det(A), _matrix),
     "slogdet": Function(lambda la, A: tuple(la.slogdet(A)), _matrix, lambda out: out[1]),
+    "matrix_norm": Function(lambda la, A: la.matrix_norm(A), _matrix),
     "lu": Function(lambda la, A: tuple(la.lu(A)), _matrix, lambda out: out[1:]),
     "lu_factor": Function(lambda la, A: tuple(la.lu_factor(A)), _matrix, lambda out: out[0]),
     "qr": Function(lambda la, A: tuple(la.qr(A)), _matrix),

@@ -36,7 +36,7 @@ class Library(SimpleNamespace):
 def _linalgx() -> Library:
     names = """
         cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp
-        matmul vecdot matrix_transpose cholesky_logdet pinv
+        matmul vecdot matrix_norm matrix_transpose cholesky_logdet pinv
     """
     own = {name: getattr(linalgx, name) for name in names.split()}
     return Library(
@@ -48,7 +48,7 @@ def _linalgx() -> Library:
 
 
 def _jnp() -> Library:
-    names = "cholesky solve inv det slogdet qr eigh eigvalsh svdvals matmul vecdot matrix_transpose pinv"
+    names = "cholesky solve inv det slogdet qr eigh eigvalsh svdvals matmul vecdot matrix_norm matrix_transpose pinv"
     own = {name: getattr(jnp.linalg, name) for name in names.split()}
     return Library(
         **own,
@@ -64,7 +64,7 @@ def _jnp() -> Library:
 
 
 def _numpy() -> Library:
-    names = "cholesky solve inv det slogdet qr eigh eigvalsh svd svdvals matmul vecdot"
+    names = "cholesky solve inv det slogdet qr eigh eigvalsh svd svdvals matmul vecdot matrix_norm"
     return Library(**{name: getattr(np.linalg, name) for name in names.split()})
 
 
@@ -83,7 +83,10 @@ def _scipy() -> Library:
 def _torch() -> Library:
     import torch
 
-    names = "cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp matmul vecdot pinv"
+    names = """
+        cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp
+        matmul vecdot matrix_norm pinv
+    """
     own = {name: getattr(torch.linalg, name) for name in names.split()}
     return Library(
         **own,

@@ -6,7 +6,9 @@ Sources: Rockafellar (1970), "Convex Analysis", theorem 25.1 and section 23 (sub
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,12 +19,17 @@ from jax.typing import ArrayLike, DTypeLike
 from linalgx._core.arguments import array, inexact_array, normalize_axes, public, require_matrix
 from linalgx._core.batch_minor import SMALL, fold
 from linalgx._core.errors import info_of_spectrum, report
+from linalgx._core.loops import materialise
 from linalgx._core.matrix import squared_modulus
 from linalgx._core.operation import Operation, SmallKernel, always
 from linalgx._kernels.exponents import power_of_two
+from linalgx._kernels.overflow import as_double, in_double, is_single, some_nan
 from linalgx.decompositions.svd import svdvals_p
 
 REAL = (int, float, np.integer, np.floating)
+FEW = 16
+"""The most adjacent numbers that are reduced one by one, which XLA vectorises."""
+
 MATRIX_ORDERS = ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf)
 
 
@@ -252,29 +259,27 @@ def _p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if not axis:
         return jnp.abs(X)
     if ord == 1:
-        return _sum(jnp.abs(X), axis)
+        return _sum(jnp.abs, X, axis)
     if math.isinf(ord):
         return _extreme_modulus(X, ord, axis)
-    # one pass if no sum of powers overflowed or underflowed; two if all that did are of zeros; three otherwise
+    if ord == 2 and is_single(X) and _is_folded(X, axis):
+        return in_double(lambda X: jnp.sqrt(_sum(lambda x: squared_modulus(as_double(x)), X, axis)))(X)
     terms = _terms(X, axis)
     power_sum = _power_sum(X, ord, axis)
+    norm = materialise(jnp.where(_is_precise(power_sum, ord, terms), _root(power_sum, ord), jnp.nan))
 
-    def unscaled(X: jax.Array, power_sum: jax.Array) -> jax.Array:
-        return _root(power_sum, ord)
-
-    def scaled(X: jax.Array, power_sum: jax.Array) -> jax.Array:
+    def scaled(X: jax.Array, norm: jax.Array) -> jax.Array:
         extreme = _extreme_modulus(X, ord, axis)
-        easy = _is_precise(power_sum, ord, terms) | (extreme == 0)
-        root = jax.lax.cond(jnp.all(easy), lambda *_: _root(power_sum, ord), _scaled_root, X, power_sum, extreme)
-        return jnp.where(extreme == 0, 0, root)
+        norm = jnp.where(extreme == 0, 0, norm)
+        return jax.lax.cond(some_nan(norm), _scaled_root, lambda X, norm, extreme: norm, X, norm, extreme)
 
-    def _scaled_root(X: jax.Array, power_sum: jax.Array, extreme: jax.Array) -> jax.Array:
+    def _scaled_root(X: jax.Array, norm: jax.Array, extreme: jax.Array) -> jax.Array:
         # relative to the largest element (the smallest, for a negative order) no term exceeds 1, and one is 1
         unit = jnp.where((extreme > 0) & (extreme < jnp.inf), extreme, 1)
-        root = unit * _root(_power_sum(_divide(X, unit), ord, axis), ord)
-        return jnp.where(_is_precise(power_sum, ord, terms), _root(power_sum, ord), root)
+        return jnp.where(jnp.isnan(norm), unit * _root(_power_sum(_divide(X, unit), ord, axis), ord), norm)
 
-    return jax.lax.cond(jnp.all(_is_precise(power_sum, ord, terms)), unscaled, scaled, X, power_sum)
+    # one pass if no sum of powers overflowed or underflowed; two if all that did are of zeros; three otherwise
+    return jax.lax.cond(some_nan(norm), scaled, lambda X, norm: norm, X, norm)
 
 
 def _is_precise(power_sum: jax.Array, ord: float, terms: int) -> jax.Array:
@@ -289,16 +294,30 @@ def _is_precise(power_sum: jax.Array, ord: float, terms: int) -> jax.Array:
 
 def _power_sum(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if ord == 2:
-        return _sum(squared_modulus(X), axis)
-    return _sum(jnp.abs(X) ** (int(ord) if ord.is_integer() else ord), axis)
+        return _sum(squared_modulus, X, axis)
+    return _sum(lambda X: jnp.abs(X) ** (int(ord) if ord.is_integer() else ord), X, axis)
 
 
-def _sum(X: jax.Array, axis: tuple[int, ...]) -> jax.Array:
-    return (
-        jnp.expand_dims(fold(jnp.add, X, axis), axis)
-        if 0 < _terms(X, axis) <= SMALL**2
-        else jnp.sum(X, axis, keepdims=True)
-    )
+def _sum(of: Callable[[jax.Array], jax.Array], X: jax.Array, axis: tuple[int, ...]) -> jax.Array:
+    return _reduced(jnp.add, jnp.sum, of, X, axis)
+
+
+def _reduced(
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    reduction: Callable[..., jax.Array],
+    of: Callable[[jax.Array], jax.Array],
+    X: jax.Array,
+    axis: tuple[int, ...],
+) -> jax.Array:
+    """The reduction of ``of(X)``, number by number, along the axes, which stay with length 1."""
+    if _is_folded(X, axis):
+        return jnp.expand_dims(fold(combine, X, axis, of), axis)
+    return reduction(of(X), axis, keepdims=True)
+
+
+def _is_folded(X: jax.Array, axis: tuple[int, ...]) -> bool:
+    """Whether reductions go number by number: XLA's own are slow for few, and where they leave the last axis."""
+    return 0 < _terms(X, axis) <= (FEW if -1 in axis else SMALL**2)
 
 
 def _terms(X: jax.Array, axis: tuple[int, ...]) -> int:
@@ -313,8 +332,8 @@ def _root(power_sum: jax.Array, ord: float) -> jax.Array:
 def _extreme_modulus(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
     """The largest |x| for a positive order, the smallest for a negative one."""
     if ord > 0:
-        return jnp.max(jnp.abs(X), axis, keepdims=True, initial=0)
-    return jnp.min(jnp.abs(X), axis, keepdims=True)
+        return _reduced(jnp.maximum, functools.partial(jnp.max, initial=0), jnp.abs, X, axis)
+    return _reduced(jnp.minimum, jnp.min, jnp.abs, X, axis)
 
 
 def _small_p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
@@ -322,7 +341,7 @@ def _small_p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Arr
     return _p_norm(X, ord=ord, axis=tuple(i - 1 for i in axis))
 
 
-vector_norm_p = Operation("vector_norm", _p_norm, small=SmallKernel(_small_p_norm, always, rank=None))
+vector_norm_p = Operation("vector_norm", _p_norm, small=SmallKernel(_small_p_norm, always, rank=None, in_front=_p_norm))
 
 
 # Rules. With the sign sgn(x) = x / |x| (0 at 0) and the gradient G = dn/dx of the same shape as x,
@@ -345,7 +364,7 @@ def _vector_norm_bwd(residuals, n_bar, *, ord, axis):
 
 def _vector_norm_jvp(residuals, dX, *, ord, axis):
     X, n = residuals
-    return jnp.sum(_real_product(_gradient(X, n, ord, axis), dX), axis, keepdims=True)
+    return _sum(lambda x: x, _real_product(_gradient(X, n, ord, axis), dX), axis)
 
 
 def _gradient(X: jax.Array, n: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
@@ -357,7 +376,7 @@ def _gradient(X: jax.Array, n: jax.Array, ord: float, axis: tuple[int, ...]) -> 
         modulus = _modulus(X)
         tied = (modulus >= (1 - slack) * n) if ord > 0 else (modulus <= (1 + slack) * n)
         tied = tied.astype(n.dtype)
-        return _scale(_sign(X), tied / jnp.sum(tied, axis, keepdims=True))
+        return _scale(_sign(X), tied / _sum(lambda x: x, tied, axis))
     Q = _quotient_or_zero(X, n, axis)
     if not axis or ord == 2:
         return Q
@@ -384,11 +403,15 @@ def _divide(X: jax.Array, n: jax.Array) -> jax.Array:
     return X * unit / n
 
 
+def _quotient(X: jax.Array, n: jax.Array, *, axis: tuple[int, ...]) -> jax.Array:
+    return _divide(X, n)
+
+
 quotient_p = Operation(
     "quotient",
-    lambda X, n, *, axis: _divide(X, n),
+    _quotient,
     linear_in=({0},),
-    small=SmallKernel(lambda X, n, *, axis: _divide(X, n), always, rank=None),
+    small=SmallKernel(_quotient, always, rank=None, in_front=_quotient),
 )
 
 
@@ -404,7 +427,7 @@ def _quotient_fwd(X, n, *, axis):
 def _quotient_bwd(residuals, Q_bar, *, axis):
     Q, n = residuals
     X_bar = quotient_p(Q_bar, n, axis=axis)
-    return X_bar, -jnp.sum(_real_product(Q, X_bar), axis, keepdims=True)
+    return X_bar, -_sum(lambda x: x, _real_product(Q, X_bar), axis)
 
 
 def _quotient_jvp(residuals, dX, dn, *, axis):

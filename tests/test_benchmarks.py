@@ -265,7 +265,7 @@ def test_cases_are_selected_by_name():
         ("pipeline gradient", "grad log density"),
     ]
     everything = list(small.selected(options_of()))
-    assert len(everything) == 2 * (2 * 18 * 7 + 2 * (3 * 7 + 1))
+    assert len(everything) == 2 * (2 * 19 * 7 + 2 * (3 * 7 + 1))
     assert {case.batch for case in everything if case.n == 2} == {250_000}
 
 

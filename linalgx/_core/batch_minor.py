@@ -219,12 +219,24 @@ def _fold(primitive: Any, values: list[_Value], *, axes: Sequence[int], **params
     return fold(FOLDS[primitive.name], x, axes)
 
 
-def fold(combine: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, axes: Sequence[int]) -> jax.Array:
-    """The reduction of ``x`` over short axes, pairwise: XLA's own is slow on the CPU, and a loop by itself."""
+def fold(
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    x: jax.Array,
+    axes: Sequence[int],
+    of: Callable[[jax.Array], jax.Array] = lambda x: x,
+) -> jax.Array:
+    """The reduction of ``of(x)`` over short axes, pairwise: XLA's own is slow on the CPU, and a loop by itself.
+
+    What is reduced is computed of parts of x: two parts of a computed array would be computed before.
+    """
     axes = [axis % x.ndim for axis in axes]
     moved = lax.transpose(x, (*axes, *(i for i in range(x.ndim) if i not in axes)))
     terms = moved.reshape(math.prod(moved.shape[: len(axes)]), *moved.shape[len(axes) :])
-    odd = []
+    half = terms.shape[0] // 2
+    odd = [of(terms[-1])] if terms.shape[0] % 2 else []
+    if half == 0:
+        return odd[0]
+    terms = combine(of(terms[:half]), of(terms[half : 2 * half]))
     while terms.shape[0] > 1:
         half = terms.shape[0] // 2
         if terms.shape[0] % 2:

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from linalgx._core.batch_minor import batch_minor
@@ -22,6 +21,7 @@ from linalgx._core.errors import nan_where
 from linalgx._core.loops import materialise, replaced_members
 from linalgx._core.matrix import T, diagonal, sum_of_parts
 from linalgx._kernels.exponents import by_power_of_two, exact_power, exponents_above, times_real
+from linalgx._kernels.overflow import as_double, in_double, is_single, some_nan
 
 Spread = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -33,8 +33,8 @@ def in_front(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def det(A: jax.Array, each: Spread = in_front) -> jax.Array:
     """The determinant; out of the range of the dtype only if it is so itself."""
-    if _is_single(A):
-        return each(_in_double(_expansion))(A)
+    if is_single(A):
+        return each(in_double(lambda A: _expansion(as_double(A))))(A)
     if A.shape[0 if each is batch_minor else -1] < 3:
         return each(_of_two_rows)(A)
     return _of_expansion(lambda A, delta, exponent: by_power_of_two(delta, exponent), A, each)
@@ -54,7 +54,10 @@ def inv(A: jax.Array, each: Spread = in_front) -> tuple[jax.Array, jax.Array]:
 
     The error of the determinant is a factor of the inverse, so that A X is as close to I as by elimination.
     """
-    X_T, singular = each(_in_double(_inv_in_range))(A) if _is_single(A) else _of_expansion(_inv_of_determinant, A, each)
+    if is_single(A):
+        X_T, singular = each(in_double(lambda A: _inv_in_range(as_double(A))))(A)
+    else:
+        X_T, singular = _of_expansion(_inv_of_determinant, A, each)
 
     def info(A: jax.Array, singular: jax.Array) -> jax.Array:
         zero_pivot = jnp.where(jnp.all(A[..., 0] == 0, axis=-1), 1, A.shape[-1])
@@ -77,24 +80,6 @@ def _inv_of_determinant(A: jax.Array, delta: jax.Array, exponent: jax.Array) -> 
     scaled = by_power_of_two(cofactor_matrix(A), -half[..., None, None]) / delta[..., None, None]
     X_T = by_power_of_two(scaled, -rest[..., None, None])
     return nan_where(delta == 0, X_T), delta == 0
-
-
-def _is_single(A: jax.Array) -> bool:
-    return int(jnp.finfo(A.dtype).bits) == 32
-
-
-def _in_double(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of single-precision matrices in double precision, where no product of three entries leaves the range.
-
-    And the product of two is exact. It is so with ``jax_enable_x64`` off, too: nothing double comes in or goes out.
-    """
-
-    def rounded(A: jax.Array) -> Any:
-        with jax.enable_x64(True):
-            results = function(A.astype(np.promote_types(A.dtype, np.float64)))
-            return jax.tree.map(lambda x: x.astype(A.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, results)
-
-    return rounded
 
 
 def _of_expansion(function: Callable[..., Any], A: jax.Array, each: Spread) -> Any:
@@ -125,7 +110,7 @@ def _of_expansion(function: Callable[..., Any], A: jax.Array, each: Spread) -> A
         return jax.tree.unflatten(shape, leaves)
 
     delta = materialise(each(marked)(A))
-    return lax.cond(_some_nan(delta), mixed, each(of_range), A, delta)
+    return lax.cond(some_nan(delta), mixed, each(of_range), A, delta)
 
 
 def cofactor_matrix(A: jax.Array) -> jax.Array:
@@ -164,11 +149,6 @@ def _expansion(A: jax.Array) -> jax.Array:
     # a fused multiplication and addition leaves the rounding error of a product where the two of equal rows cancel;
     # of two infinite ones NaN
     return jnp.where(terms[0] == -terms[1], 0 * terms[0], delta) if n == 2 else delta
-
-
-def _some_nan(delta: jax.Array) -> jax.Array:
-    """Whether there is a NaN in an array without infinities: one sum, which takes less time than a comparison each."""
-    return jnp.isnan(jnp.sum(0 * (jnp.real(delta) + jnp.imag(delta))))
 
 
 def _is_precise(A: jax.Array, delta: jax.Array) -> jax.Array:

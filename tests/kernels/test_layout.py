@@ -165,6 +165,15 @@ def test_the_gradient_of_a_determinant_of_two_rows_is_one_loop_over_the_matrix()
 
 @pytest.mark.optimized
 @pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_the_norm_of_few_numbers_is_one_loop(n: int, axis: int) -> None:
+    program = _compiled(jax.vmap(linalgx.matrix_norm, in_axes=axis), _inputs("m", n, axis))
+    assert program.count(" fusion(") == 1
+    assert " reduce(" not in program
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("axis", [0, -1])
 @pytest.mark.parametrize("n", [2, 3, 4, 6])
 def test_a_density_does_not_put_its_factor_together(n: int, axis: int) -> None:
     function, kinds = PIPELINES["log density"]
