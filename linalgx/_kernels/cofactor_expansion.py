@@ -34,7 +34,7 @@ def in_front(function: Callable[..., Any]) -> Callable[..., Any]:
 def det(A: jax.Array, each: Spread = in_front) -> jax.Array:
     """The determinant; out of the range of the dtype only if it is so itself."""
     if is_single(A):
-        return each(in_double(lambda A: _expansion(as_double(A))))(A)
+        return in_double(each(lambda A: _expansion(as_double(A))))(A)
     if A.shape[0 if each is batch_minor else -1] < 3:
         return each(_of_two_rows)(A)
     return _of_expansion(lambda A, delta, exponent: by_power_of_two(delta, exponent), A, each)
@@ -55,7 +55,7 @@ def inv(A: jax.Array, each: Spread = in_front) -> tuple[jax.Array, jax.Array]:
     The error of the determinant is a factor of the inverse, so that A X is as close to I as by elimination.
     """
     if is_single(A):
-        X_T, singular = each(in_double(lambda A: _inv_in_range(as_double(A))))(A)
+        X_T, singular = in_double(each(lambda A: _inv_in_range(as_double(A))))(A)
     else:
         X_T, singular = _of_expansion(_inv_of_determinant, A, each)
 
@@ -137,7 +137,8 @@ def _cofactor(A: jax.Array, i: int, j: int) -> jax.Array:
     # counted from (i, j), cyclically: the signs of three rows then are all positive
     if n == 3:
         return a(1, 1) * a(2, 2) - a(1, 2) * a(2, 1)
-    return a(1, 1) if i == j else -a(1, 1)
+    # of zero it is zero, without a sign
+    return a(1, 1) if i == j else 0 - a(1, 1)
 
 
 def _expansion(A: jax.Array) -> jax.Array:

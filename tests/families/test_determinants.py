@@ -287,18 +287,21 @@ def test_two_rows_alike(second, dtype, rng) -> None:
 def test_few_rows_in_single_precision(dtype, x64, rng) -> None:
     """The determinant is rounded once, wherever its products lie, and the inverse of two rows is as precise."""
     eps = float(np.finfo(dtype).eps)
+    last = jax.vmap(linalgx.det, in_axes=-1)
+    functions = linalgx.det, jax.jit(linalgx.det), jax.vmap(linalgx.det), lambda A: last(A.transpose(1, 2, 0))
     with jax.enable_x64(x64):
         for n in (2, 3):
             A = (general(rng, dtype, 200, n, n) * 10.0 ** rng.integers(-10, 11, (200, n, n))).astype(dtype)
-            for function in (linalgx.det, jax.jit(linalgx.det), jax.vmap(linalgx.det)):
+            for function in functions:
                 delta = function(jnp.asarray(A))
                 assert delta.dtype == dtype
                 in_range = [_leibniz(a) for a in A.astype(np.promote_types(dtype, "float64"))]
                 np.testing.assert_allclose(delta, in_range, rtol=2 * eps)
         close = np.array([[1 + eps, 1], [1, 1 - eps]], dtype)
         np.testing.assert_array_equal(linalgx.det(jnp.asarray(close)), np.asarray(-(eps**2), dtype))
-        X = linalgx.inv(jnp.asarray(close))
-        np.testing.assert_allclose(X, [[-(1 - eps) / eps**2, 1 / eps**2], [1 / eps**2, -(1 + eps) / eps**2]], rtol=eps)
+        inverse = [[-(1 - eps) / eps**2, 1 / eps**2], [1 / eps**2, -(1 + eps) / eps**2]]
+        for inv in (linalgx.inv, lambda A: jax.vmap(linalgx.inv, in_axes=-1)(A[..., None])[0]):
+            np.testing.assert_allclose(inv(jnp.asarray(close)), inverse, rtol=eps)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
