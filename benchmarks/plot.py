@@ -16,7 +16,7 @@ from benchmarks.libraries import AT_MOST
 from benchmarks.timing import geometric_mean
 
 Row = dict[str, Any]
-COLUMNS = 6
+COLUMNS = 7
 STYLES: dict[str, dict[str, Any]] = {
     "linalgx": {"color": "#c1272d", "linewidth": 2.4, "marker": "o", "markersize": 4.5, "zorder": 5},
     "linalgx, batch last": {"color": "#f28c28", "linewidth": 2.4, "marker": "o", "markersize": 4.5, "zorder": 4},
@@ -101,8 +101,8 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
     """A row of panels after the other for each dtype, with one legend."""
     dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    columns = min(COLUMNS, len(cases))
-    height = math.ceil(len(cases) / columns)
+    height = math.ceil(len(cases) / COLUMNS)
+    columns = math.ceil(len(cases) / height)
     with matplotlib.rc_context({"font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.3, "lines.markersize": 4}):
         figure = Figure(figsize=(max(2.5 * columns, 6.0), 2.35 * height * len(dtypes) + 1.1), layout="constrained")
         parts = figure.subfigures(len(dtypes), 1, squeeze=False)[:, 0]
