@@ -259,11 +259,11 @@ def _p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if not axis:
         return jnp.abs(X)
     if ord == 1:
-        return _sum(jnp.abs, X, axis)
+        return _sum(X, axis, jnp.abs)
     if math.isinf(ord):
         return _extreme_modulus(X, ord, axis)
     if ord == 2 and is_single(X) and _is_folded(X, axis):
-        return in_double(lambda X: jnp.sqrt(_sum(lambda x: squared_modulus(as_double(x)), X, axis)))(X)
+        return in_double(lambda X: jnp.sqrt(_sum(X, axis, lambda x: squared_modulus(as_double(x)))))(X)
     terms = _terms(X, axis)
     power_sum = _power_sum(X, ord, axis)
     norm = materialise(jnp.where(_is_precise(power_sum, ord, terms), _root(power_sum, ord), jnp.nan))
@@ -294,20 +294,24 @@ def _is_precise(power_sum: jax.Array, ord: float, terms: int) -> jax.Array:
 
 def _power_sum(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if ord == 2:
-        return _sum(squared_modulus, X, axis)
-    return _sum(lambda X: jnp.abs(X) ** (int(ord) if ord.is_integer() else ord), X, axis)
+        return _sum(X, axis, squared_modulus)
+    return _sum(X, axis, lambda X: jnp.abs(X) ** (int(ord) if ord.is_integer() else ord))
 
 
-def _sum(of: Callable[[jax.Array], jax.Array], X: jax.Array, axis: tuple[int, ...]) -> jax.Array:
-    return _reduced(jnp.add, jnp.sum, of, X, axis)
+def _itself(x: jax.Array) -> jax.Array:
+    return x
+
+
+def _sum(X: jax.Array, axis: tuple[int, ...], of: Callable[[jax.Array], jax.Array] = _itself) -> jax.Array:
+    return _reduced(X, axis, of, jnp.add, jnp.sum)
 
 
 def _reduced(
-    combine: Callable[[jax.Array, jax.Array], jax.Array],
-    reduction: Callable[..., jax.Array],
-    of: Callable[[jax.Array], jax.Array],
     X: jax.Array,
     axis: tuple[int, ...],
+    of: Callable[[jax.Array], jax.Array],
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    reduction: Callable[..., jax.Array],
 ) -> jax.Array:
     """The reduction of ``of(X)``, number by number, along the axes, which stay with length 1."""
     if _is_folded(X, axis):
@@ -332,8 +336,8 @@ def _root(power_sum: jax.Array, ord: float) -> jax.Array:
 def _extreme_modulus(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
     """The largest |x| for a positive order, the smallest for a negative one."""
     if ord > 0:
-        return _reduced(jnp.maximum, functools.partial(jnp.max, initial=0), jnp.abs, X, axis)
-    return _reduced(jnp.minimum, jnp.min, jnp.abs, X, axis)
+        return _reduced(X, axis, jnp.abs, jnp.maximum, functools.partial(jnp.max, initial=0))
+    return _reduced(X, axis, jnp.abs, jnp.minimum, jnp.min)
 
 
 def _small_p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
@@ -364,7 +368,7 @@ def _vector_norm_bwd(residuals, n_bar, *, ord, axis):
 
 def _vector_norm_jvp(residuals, dX, *, ord, axis):
     X, n = residuals
-    return _sum(lambda x: x, _real_product(_gradient(X, n, ord, axis), dX), axis)
+    return _sum(_real_product(_gradient(X, n, ord, axis), dX), axis)
 
 
 def _gradient(X: jax.Array, n: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
@@ -376,7 +380,7 @@ def _gradient(X: jax.Array, n: jax.Array, ord: float, axis: tuple[int, ...]) -> 
         modulus = _modulus(X)
         tied = (modulus >= (1 - slack) * n) if ord > 0 else (modulus <= (1 + slack) * n)
         tied = tied.astype(n.dtype)
-        return _scale(_sign(X), tied / _sum(lambda x: x, tied, axis))
+        return _scale(_sign(X), tied / _sum(tied, axis))
     Q = _quotient_or_zero(X, n, axis)
     if not axis or ord == 2:
         return Q
@@ -427,7 +431,7 @@ def _quotient_fwd(X, n, *, axis):
 def _quotient_bwd(residuals, Q_bar, *, axis):
     Q, n = residuals
     X_bar = quotient_p(Q_bar, n, axis=axis)
-    return X_bar, -_sum(lambda x: x, _real_product(Q, X_bar), axis)
+    return X_bar, -_sum(_real_product(Q, X_bar), axis)
 
 
 def _quotient_jvp(residuals, dX, dn, *, axis):
