@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from linalgx._core.arguments import array, inexact_array, normalize_axes, public, require_matrix
-from linalgx._core.batch_minor import SMALL, fold
+from linalgx._core.batch_minor import SMALL, fold, itself
 from linalgx._core.errors import info_of_spectrum, report
 from linalgx._core.loops import materialise
 from linalgx._core.matrix import squared_modulus
@@ -298,11 +298,7 @@ def _power_sum(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Array:
     return _sum(X, axis, lambda X: jnp.abs(X) ** (int(ord) if ord.is_integer() else ord))
 
 
-def _itself(x: jax.Array) -> jax.Array:
-    return x
-
-
-def _sum(X: jax.Array, axis: tuple[int, ...], of: Callable[[jax.Array], jax.Array] = _itself) -> jax.Array:
+def _sum(X: jax.Array, axis: tuple[int, ...], of: Callable[[jax.Array], jax.Array] = itself) -> jax.Array:
     return _reduced(X, axis, of, jnp.add, jnp.sum)
 
 

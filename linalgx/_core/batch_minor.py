@@ -219,11 +219,16 @@ def _fold(primitive: Any, values: list[_Value], *, axes: Sequence[int], **params
     return fold(FOLDS[primitive.name], x, axes)
 
 
+def itself(x: jax.Array) -> jax.Array:
+    """The array as it is."""
+    return x
+
+
 def fold(
     combine: Callable[[jax.Array, jax.Array], jax.Array],
     x: jax.Array,
     axes: Sequence[int],
-    of: Callable[[jax.Array], jax.Array] = lambda x: x,
+    of: Callable[[jax.Array], jax.Array] = itself,
 ) -> jax.Array:
     """The reduction of ``of(x)`` over short axes, pairwise: XLA's own is slow on the CPU, and a loop by itself.
 
@@ -232,17 +237,13 @@ def fold(
     axes = [axis % x.ndim for axis in axes]
     moved = lax.transpose(x, (*axes, *(i for i in range(x.ndim) if i not in axes)))
     terms = moved.reshape(math.prod(moved.shape[: len(axes)]), *moved.shape[len(axes) :])
-    half = terms.shape[0] // 2
-    odd = [of(terms[-1])] if terms.shape[0] % 2 else []
-    if half == 0:
-        return odd[0]
-    terms = combine(of(terms[:half]), of(terms[half : 2 * half]))
+    odd = []
     while terms.shape[0] > 1:
         half = terms.shape[0] // 2
         if terms.shape[0] % 2:
-            odd.append(terms[-1])
-        terms = combine(terms[:half], terms[half : 2 * half])
-    return functools.reduce(combine, reversed(odd), terms[0])
+            odd.append(of(terms[-1]))
+        terms, of = combine(of(terms[:half]), of(terms[half : 2 * half])), itself
+    return functools.reduce(combine, reversed(odd), of(terms[0]))
 
 
 def _transpose(primitive: Any, values: list[_Value], *, permutation: Sequence[int]) -> jax.Array:

@@ -1,6 +1,7 @@
 """Determinants of at most three rows by the cofactors C_ij of the first, within the whole range of the dtype.
 
-And what follows from them: sign and logarithm, and the inverse of two rows. Every function takes matrices with any
+And what follows from them: sign and logarithm, and the inverse of two rows. In single precision determinants and
+inverses are computed in double, else products out of range are looked for. Every function takes matrices with any
 number of leading axes, or with the batch last if ``each`` is :func:`linalgx._core.batch_minor.batch_minor`.
 """
 
