@@ -22,7 +22,9 @@ from benchmarks.timing import Side, compiled, geometric_mean, usual_effort
 
 SIZES = ((64, 1), (256, 1), (1024, 1), (2048, 1), (64, 64), (256, 16))
 QUICK_SIZES = ((64, 1), (256, 1), (64, 16))
-PEERS = ("jnp", "torch")
+PEERS = ("jnp", "torch", "scipy")
+VALUES_ONLY = ("eigvalsh", "svdvals")
+"""What SciPy is measured at: LAPACK's drivers that compute no vectors."""
 
 Row = dict[str, Any]
 
@@ -81,7 +83,8 @@ class GeneralCase(Case):
 
     def side_names(self) -> list[str]:
         """Linalgx, and the peers that can be measured."""
-        return ["linalgx", *(peer for peer in PEERS if measurable(peer))]
+        peers = PEERS if self.name in VALUES_ONLY else ("jnp", "torch")
+        return ["linalgx", *(peer for peer in peers if measurable(peer))]
 
     def inputs(self) -> Arrays:
         """The arrays, the same in every run."""
@@ -99,6 +102,8 @@ class GeneralCase(Case):
             if self.has_gradient:
                 return torch_gradient(lambda la: self._scalar(la, lambda *args: function(la, *args)), arrays), None
             return eager(name, function, arrays), None
+        if name == "scipy":
+            return lambda: self._functions.function(library(name), *arrays), None
         return compiled(self.function_of(library(name)), *map(jnp.asarray, arrays))
 
 
@@ -124,7 +129,7 @@ def main(options: argparse.Namespace) -> None:
     if not selected:
         raise SystemExit("no case has one of these orders")
     measured = small.measure(selected, Limits(running=options.limit), console, options.jobs)
-    rows = [with_torch(row) for row in measured]
+    rows = [with_peers(row) for row in measured]
     report.print_table("ns per matrix, ratios of medians", [_table_row(row) for row in rows])
     summary = summarise(rows)
     report.print_table("geometric means of the ratios (above 1: linalgx is faster)", summary)
@@ -141,10 +146,11 @@ def _all_cases(options: argparse.Namespace) -> Iterable[GeneralCase]:
         yield GeneralCase(group, name, n, dtype, effort=usual_effort(), count=count)
 
 
-def with_torch(row: Row) -> Row:
-    """The row with torch's ratio, too."""
-    ours, theirs = (row["times"].get(side, {}).get("ns") for side in ("linalgx", "torch"))
-    return row | {"torch/linalgx": theirs / ours if ours and theirs else None}
+def with_peers(row: Row) -> Row:
+    """The row with the ratios of the other peers, too."""
+    ns = {side: time["ns"] for side, time in row["times"].items()}
+    known = {peer: ns[peer] / ns["linalgx"] for peer in PEERS[1:] if {peer, "linalgx"} <= ns.keys()}
+    return row | {f"{peer}/linalgx": known.get(peer) for peer in PEERS[1:]}
 
 
 def _table_row(row: Row) -> Row:
@@ -152,7 +158,7 @@ def _table_row(row: Row) -> Row:
     return {key: row[key] for key in ("case", "dtype", "n", "batch")} | sides | {k: row[k] for k in RATIOS}
 
 
-RATIOS = ("jnp/linalgx", "torch/linalgx")
+RATIOS = tuple(f"{peer}/linalgx" for peer in PEERS)
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:

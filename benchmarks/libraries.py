@@ -35,7 +35,7 @@ class Library(SimpleNamespace):
 
 def _linalgx() -> Library:
     names = """
-        cholesky solve inv det slogdet lu lu_factor qr eigh eigvalsh svd svdvals matrix_exp
+        cholesky solve inv det slogdet lu lu_factor qr eigvals eigh eigvalsh svd svdvals matrix_exp
         matmul vecdot matrix_norm matrix_transpose cholesky_logdet pinv
     """
     own = {name: getattr(linalgx, name) for name in names.split()}
@@ -48,7 +48,10 @@ def _linalgx() -> Library:
 
 
 def _jnp() -> Library:
-    names = "cholesky solve inv det slogdet qr eigh eigvalsh svdvals matmul vecdot matrix_norm matrix_transpose pinv"
+    names = """
+        cholesky solve inv det slogdet qr eigvals eigh eigvalsh svdvals
+        matmul vecdot matrix_norm matrix_transpose pinv
+    """
     own = {name: getattr(jnp.linalg, name) for name in names.split()}
     return Library(
         **own,

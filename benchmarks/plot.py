@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib
@@ -40,29 +40,34 @@ CURVES = {
     "classic": {"classic": (("operation",), "The square root of the determinant of a million matrix elements")},
 }
 BARS = {
-    "general": (("jnp/linalgx", "torch/linalgx"), "Times over ours, geometric means (longer: linalgx is faster)"),
+    "general": (
+        ("jnp/linalgx", "torch/linalgx", "scipy/linalgx"),
+        "Times over ours, geometric means (longer: linalgx is faster)",
+    ),
     "memory": (("jnp/linalgx",), "Peak temporaries of value and gradient over ours (longer: linalgx takes less)"),
     "compile": (
         ("value, jnp/linalgx", "gradient, jnp/linalgx"),
         "Seconds to compile over ours (longer: we are faster)",
     ),
 }
+COLORS = {"torch/linalgx": "#7b4fa3", "gradient, jnp/linalgx": "#7b4fa3", "scipy/linalgx": "#8c8c40"}
 
 
 def write(benchmark: str, rows: Sequence[Row], out: pathlib.Path) -> list[pathlib.Path]:
     """The pictures of a benchmark, of what was measured."""
+    figures: dict[str, Figure] = {}
     if benchmark in BARS:
-        path = out / f"{benchmark}.png"
-        bars(rows, *BARS[benchmark]).savefig(path, dpi=130)
-        return [path]
-    written = []
+        figures[benchmark] = bars(rows, *BARS[benchmark])
+    if benchmark == "stress":
+        figures[benchmark] = calls(rows)
     for name, (groups, title) in CURVES.get(benchmark, {}).items():
         part = [row for row in rows if row["group"] in groups]
         if part:
-            path = out / f"{name}.png"
-            draw(part, title).savefig(path, dpi=130)
-            written.append(path)
-    return written
+            figures[name] = draw(part, title)
+    paths = [out / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=130)
+    return paths
 
 
 def bars(rows: Sequence[Row], ratios: Sequence[str], title: str) -> Figure:
@@ -71,25 +76,58 @@ def bars(rows: Sequence[Row], ratios: Sequence[str], title: str) -> Figure:
     groups = list(dict.fromkeys(row.get("group", "") for row in rows))
     rows = [row | {label: row[label].removeprefix("grad ")} for row in rows]
     names = list(dict.fromkeys(row[label] for row in rows))[::-1]
-    figure = Figure(figsize=(5.5 * len(groups) + 1, 0.32 * len(names) + 1.8), layout="constrained")
-    colors = ("#0072b2", "#7b4fa3")
-    for axis, group in zip(figure.subplots(1, len(groups), squeeze=False, sharey=True)[0], groups, strict=True):
-        for k, ratio in enumerate(ratios):
+    figure, panels = _bar_panels(groups, names)
+    for axis, group in zip(panels, groups, strict=True):
+        for ratio, places in _places(ratios, names):
             values = [_mean(rows, label, name, group, ratio) for name in names]
-            places = [i + 0.4 * (0.5 * (len(ratios) - 1) - k) for i in range(len(names))]
-            axis.barh(places, [x - 1 for x in values], 0.36, left=1, color=colors[k], label=ratio)
+            color = COLORS.get(ratio, STYLES["jnp"]["color"])
+            axis.barh(places, [x - 1 for x in values], 0.72 / len(ratios), left=1, color=color, label=ratio)
         axis.axvline(1, color="0.2", linewidth=1)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_yticks(range(len(names)), labels=names)
-        axis.set_title(group)
-        axis.grid(True, axis="x", which="major", color="0.9", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(ratios), frameon=False)
     return figure
+
+
+def calls(rows: Sequence[Row]) -> Figure:
+    """A bar for each program and package, as long as calls came back, and a cross where one hung; a panel an order."""
+    orders = list(dict.fromkeys(row["n"] for row in rows))
+    names = list(dict.fromkeys(row["program"] for row in rows))[::-1]
+    packages = list(dict.fromkeys(row["package"] for row in rows))
+    figure, panels = _bar_panels([f"n = {n}" for n in orders], names)
+    for axis, n in zip(panels, orders, strict=True):
+        for package, places in _places(packages, names):
+            known = {row["program"]: row for row in rows if (row["n"], row["package"]) == (n, package)}
+            came_back = [known[name]["calls"] for name in names]
+            label = LABELS.get(package, package)
+            axis.barh(places, came_back, 0.72 / len(packages), color=STYLES[package]["color"], label=label)
+            hung = [i for i, name in enumerate(names) if known[name]["failed"]]
+            axis.plot([came_back[i] for i in hung], [places[i] for i in hung], "kx", clip_on=False)
+    figure.suptitle("Calls that came back, of gradients with batched LAPACK calls (a cross: the next call hung)")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(packages), frameon=False)
+    return figure
+
+
+def _bar_panels(titles: Sequence[str], names: Sequence[str]) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with a panel for each title, and in each a line for each name."""
+    figure = Figure(figsize=(5.5 * len(titles) + 1, 0.32 * len(names) + 1.8), layout="constrained")
+    panels = figure.subplots(1, len(titles), squeeze=False, sharey=True)[0]
+    for axis, title in zip(panels, titles, strict=True):
+        axis.set_yticks(range(len(names)), labels=names)
+        axis.set_title(title)
+        axis.grid(True, axis="x", which="major", color="0.9", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _places(bars: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, list[float]]]:
+    """Each kind of bar, and where those of all names lie: side by side, centred at 0, 1, 2, ..."""
+    for k, bar in enumerate(bars):
+        yield bar, [i + 0.8 / len(bars) * (0.5 * (len(bars) - 1) - k) for i in range(len(names))]
 
 
 def _mean(rows: Sequence[Row], label: str, name: str, group: str, ratio: str) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,18 +15,21 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-import linalgx
-from benchmarks import report
+from benchmarks import report, small
 from benchmarks.isolated import Beat, Limits, Worker
+from benchmarks.libraries import Library, library
 from benchmarks.selection import chosen
 from linalgx._kernels.select import prefer
 
 SIZES = ((4, 100_000), (16, 5_000), (32, 1_000))
 CALLS, QUICK_CALLS = 60, 15
+PACKAGES = ("linalgx", "jnp")
+
+Row = dict[str, Any]
 
 
-def _sum(function: Callable[..., Any], module: Any) -> Callable[..., jax.Array]:
-    return lambda *args: jnp.sum(function(module, *args))
+def _sum(function: Callable[..., Any], la: Library) -> Callable[..., jax.Array]:
+    return lambda *args: jnp.sum(function(la, *args))
 
 
 def _positive(A: jax.Array) -> jax.Array:
@@ -41,9 +45,12 @@ GRADIENTS: dict[str, Callable[..., Any]] = {
     "solve": lambda la, A, b: la.solve(A, b),
     "inv": lambda la, A, b: la.inv(A),
     "cholesky, solve": lambda la, A, b: la.solve(la.cholesky(_positive(A)), b),
+    "cholesky_solve": lambda la, A, b: la.cholesky_solve(la.cholesky(_positive(A)), b),
+    "lstsq": lambda la, A, b: la.lstsq(A, b),
+    "lstsq, few digits": lambda la, A, b: la.lstsq(_of_few_digits(A), b),
     "pinv": lambda la, A, b: la.pinv(A),
     "pinv, few digits": lambda la, A, b: la.pinv(_of_few_digits(A)),
-    "lstsq, few digits": lambda la, A, b: jax.vmap(lambda A, b: la.lstsq(A, b)[0])(_of_few_digits(A), b),
+    "matrix_exp": lambda la, A, b: la.matrix_exp(A),
     "det, singular": lambda la, A, b: la.det(A.at[:, 0].set(A[:, 1])),
     "eigvals": lambda la, A, b: jnp.abs(la.eigvals(A)) ** 2,
     "slogdet": lambda la, A, b: la.slogdet(A)[1],
@@ -63,18 +70,18 @@ class Stress:
     calls: int
 
     def __call__(self, beat: Beat, skip: frozenset[str]) -> None:
-        """All calls; none in the second attempt, after one of them hung."""
+        """All calls, counted from 1 after the compilation; none in the second attempt, after one of them hung."""
         if skip:
             return
         rng = np.random.default_rng(0)
         A = jnp.asarray(rng.standard_normal((self.batch, self.n, self.n)) + self.n * np.eye(self.n))
         b = jnp.asarray(rng.standard_normal((self.batch, self.n, 1)))
-        module = linalgx if self.package == "linalgx" else jnp.linalg
+        scalar = _sum(GRADIENTS[self.program], library(self.package))
         with prefer("lapack"):
-            beat("compilation", compiling=True)
-            program = jax.jit(jax.grad(_sum(GRADIENTS[self.program], module), argnums=(0, 1))).lower(A, b).compile()
+            beat("0", compiling=True)
+            program = jax.jit(jax.grad(scalar, argnums=(0, 1))).lower(A, b).compile()
             for i in range(self.calls):
-                beat(f"call {i + 1}")
+                beat(str(i + 1))
                 jax.block_until_ready(program(A, b))
 
 
@@ -82,27 +89,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command line."""
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_CALLS} calls of each program, not {CALLS}")
     parser.add_argument("--only", action="append", metavar="NAME", help="programs whose name has this in it")
+    parser.add_argument("--package", nargs="+", choices=PACKAGES, default=PACKAGES, help="whose programs run")
+    runs = "how often all of it runs, each time in a new process; a program that hung does not run again"
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help=runs)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a call hangs")
 
 
 def main(options: argparse.Namespace) -> None:
     """Run all programs, print, and write what ``--out`` asks for."""
     calls = QUICK_CALLS if options.quick else CALLS
-    programs = chosen(GRADIENTS, options.only)
     tasks = [
-        Stress(library, name, n, batch, calls)
-        for name, (n, batch), library in itertools.product(programs, SIZES, ("linalgx", "jnp"))
+        Stress(package, name, n, batch, calls)
+        for name, (n, batch), package in itertools.product(chosen(GRADIENTS, options.only), SIZES, options.package)
     ]
     console = Console()
-    with Worker(Limits(running=options.limit, compiling=options.limit)) as worker:
-        rows = [run_one(task, worker) for task in track(tasks, console=console, description="programs")]
-    report.print_table(f"gradients, {calls} calls of each", rows)
+    limits = Limits(running=options.limit, compiling=options.limit)
+    rows = [_row(task) for task in tasks]
+    with contextlib.suppress(KeyboardInterrupt):
+        attempts = track(_attempts(tasks, options.runs, limits), "programs", len(tasks) * options.runs, console=console)
+        for place, worker in attempts:
+            rows[place] = run_again(rows[place], tasks[place], worker)
+    report.print_table(f"gradients, {calls} calls of each in a run", rows)
     if options.out:
-        console.print(f"written: {report.write(options.out, 'stress', rows)}")
+        written = [report.write(options.out, "stress", rows), *small.plots("stress", rows, options.out, console)]
+        console.print("written: " + ", ".join(str(path) for path in written))
 
 
-def run_one(task: Stress, worker: Worker) -> dict[str, Any]:
-    """The row of one program: whether all calls came back, or which did not."""
-    _, failed = worker.run(task)
+def _attempts(tasks: Sequence[Stress], runs: int, limits: Limits) -> Iterator[tuple[int, Worker]]:
+    """The place of each task and the process for it, a new one in each run."""
+    for _ in range(runs):
+        with Worker(limits) as worker:
+            for place in range(len(tasks)):
+                yield place, worker
+
+
+def _row(task: Stress) -> Row:
+    """What is known of a program before it runs."""
     row = {"package": task.package, "program": task.program, "n": task.n, "batch": task.batch}
-    return row | {"outcome": ", ".join(f"{call} {what}" for call, what in failed.items()) or "all came back"}
+    return row | {"runs": 0, "calls": 0, "failed": None}
+
+
+def run_again(row: Row, task: Stress, worker: Worker) -> Row:
+    """The row with the calls that came back in one more run; a program that hung stays as it is."""
+    if row["failed"]:
+        return row
+    run = row["runs"] + 1
+    _, failed = worker.run(task)
+    if not failed:
+        return row | {"runs": run, "calls": row["calls"] + task.calls}
+    call, reason = next(iter(failed.items()))
+    came_back = row["calls"] + max(int(call) - 1, 0)
+    return row | {"runs": run, "calls": came_back, "failed": f"call {call} of run {run} {reason}"}

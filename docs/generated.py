@@ -134,8 +134,8 @@ def rules_page(rules: dict[str, Rules]) -> str:
     intro = (
         "Made from ``linalgx._core.operation.RULES`` and the derivations that stand above the rules in the code. In\n"
         "them ``X_bar`` is the cotangent of X with <X_bar, dX> = Re tr(X_bar^H dX), ``^H`` the adjoint, ``o`` the\n"
-        "element-wise product. What no operation stands for (norms, products of three or more matrices, the condition\n"
-        "number, ...) is composed of these and of what JAX differentiates itself.\n\n"
+        "element-wise product. What no operation stands for (norms of matrices, products of three or more matrices,\n"
+        "the condition number, ...) is composed of these and of what JAX differentiates itself.\n\n"
     )
     sections = []
     for module, members in itertools.groupby(entries, lambda entry: entry.fwd.__module__):
@@ -190,7 +190,8 @@ def _title(text: str, line: str = "=") -> str:
 
 
 def _summary(thing: Any) -> str:
-    return _escaped(inspect.getdoc(thing).splitlines()[0])
+    """The first line of a docstring, which is reStructuredText."""
+    return inspect.getdoc(thing).splitlines()[0]
 
 
 def _escaped(text: str) -> str:

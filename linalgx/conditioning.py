@@ -12,12 +12,12 @@ from jax.typing import ArrayLike
 from linalgx._core.arguments import inexact_array, matrix, public, real_array, require_square
 from linalgx._core.composite import composite
 from linalgx._core.errors import NOT_FINITE, info_of_spectrum, report
-from linalgx._core.matrix import hermitian_part, kept_singular_values, largest_entry
-from linalgx._kernels.exponents import power_of_two
+from linalgx._core.matrix import kept_singular_values, largest_entry
+from linalgx._kernels.exponents import power_of_two, times_real
 from linalgx.decompositions.eigh import eigvalsh_p
 from linalgx.decompositions.svd import svdvals_p
 from linalgx.linear_systems import inverse
-from linalgx.norms import extreme_singular_value, norm_of_matrices, quotient_p, require_matrix_order
+from linalgx.norms import extreme_singular_value, matrix_order, norm_of_matrices, quotient_p
 
 
 @public("p")
@@ -56,13 +56,12 @@ def cond(x: ArrayLike, p: str | float | None = None) -> jax.Array:
         Golub & Van Loan, Matrix Computations, section 2.6.2.
     """
     X = matrix("cond", x=x)
-    p = 2 if p is None else p
-    require_matrix_order("cond", "p", p)
+    p = matrix_order("cond", "p", 2 if p is None else p)
     if p not in (2, -2):
         require_square("cond", x=X)
     if 0 in X.shape[-2:]:
         return jnp.zeros(X.shape[:-2], jnp.finfo(X.dtype).dtype)
-    X = X * _reciprocal_of_largest(jax.lax.stop_gradient(X)).astype(X.dtype)
+    X = times_real(X, _reciprocal_of_largest(jax.lax.stop_gradient(X)))
     number = _of_singular_values(X, p) if p in (2, -2, "nuc") else _product_of_norms(X, p)
     # 0 / 0 and the inverse that does not exist
     singular = jnp.isnan(number) & ~jnp.any(jnp.isnan(X), axis=(-2, -1))
@@ -110,15 +109,16 @@ def matrix_rank(
             None is eps max(m, n), or 0 where a positive ``atol`` is given. As in jax.numpy it comes second, where
             NumPy has ``tol``.
         hermitian: take the Hermitian part of M, and its eigenvalues, which is faster.
-        tol: NumPy's name of ``atol``.
-        atol: absolute tolerance, of the same kind as ``rtol``. The greater of the two tolerances counts.
+        tol: NumPy's absolute tolerance, of the same kind, which comes alone: no other counts beside it, even if it is
+            0.
+        atol: absolute tolerance, of the same kind. The greater of ``atol`` and ``rtol`` counts.
 
     Returns:
         The ranks, integers of shape (...).
 
     Raises:
-        ValueError: if both ``tol`` and ``atol`` are given, if M must be square and is not, or if a tolerance does not
-            broadcast with the batch axes of M.
+        ValueError: if ``tol`` comes with ``atol`` or ``rtol``, if M must be square and is not, or if a tolerance does
+            not broadcast with the batch axes of M.
         TypeError: if M is not an array of numbers or a tolerance is not real.
         LinAlgError: inside :func:`raise_errors`, if a matrix holds NaN or infinity, or LAPACK did not converge.
 
@@ -137,9 +137,11 @@ def matrix_rank(
         Golub & Van Loan, Matrix Computations, section 5.4.1.
     """
     X = jax.lax.stop_gradient(inexact_array("matrix_rank", M=M))
-    if tol is not None and atol is not None:
-        raise ValueError("linalgx.matrix_rank: tol is another name of atol, but both came")
-    relative = _tolerance("rtol", rtol, X, X.shape[:-2])
+    if tol is not None and not (atol is None and rtol is None):
+        raise ValueError(
+            f"linalgx.matrix_rank: tol must come alone, but {'rtol' if atol is None else 'atol'} came, too"
+        )
+    relative = _tolerance("rtol", rtol if tol is None else 0, X, X.shape[:-2])
     batch = X.shape[:-2] if relative is None else jax.lax.broadcast_shapes(X.shape[:-2], relative.shape)
     absolute = _tolerance("atol", atol, X, batch) if tol is None else _tolerance("tol", tol, X, batch)
     finite = jnp.isfinite(X)
@@ -148,7 +150,7 @@ def matrix_rank(
         return jnp.where(jnp.all(finite), jnp.any(X != 0).astype(int), -1)
     if hermitian:
         require_square("matrix_rank", M=X)
-    S = jnp.abs(eigvalsh_p(hermitian_part(X))) if hermitian else svdvals_p(X)
+    S = jnp.abs(eigvalsh_p(X)) if hermitian else svdvals_p(X)
     report("matrix_rank", "", info_of_spectrum, X, S)
     kept = kept_singular_values(S, X.shape, absolute, relative)
     return jnp.where(jnp.all(finite, axis=(-2, -1)), jnp.sum(kept, axis=-1), -1)

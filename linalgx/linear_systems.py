@@ -187,7 +187,8 @@ def tensorsolve(a: ArrayLike, b: ArrayLike, axes: tuple[int, ...] | None = None)
     """Solve the tensor equation a x = b, where the last axes of a are summed with all axes of x.
 
     Args:
-        a: shape ``(*b.shape, *x.shape)``, once ``axes`` are moved, with as many elements in x as in b.
+        a: shape ``(*b.shape, *x.shape)``, once ``axes`` are moved, with as many elements in x as in b. Of b.shape only
+            the numbers of axes and elements are compared, as in NumPy.
         b: the right-hand side, of any shape.
         axes: axes of a that are moved to its end, in this order, before the equation is read.
 

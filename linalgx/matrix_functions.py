@@ -114,7 +114,7 @@ def _matrix_exp(A: jax.Array, *directions: jax.Array) -> jax.Array:
     return exponential.matrix_exp(exponential.LEADING, A, *directions)
 
 
-matrix_exp_p = Operation("matrix_exp", _matrix_exp, linear_in=({1, 2, 3},), small=small_kernel("matrix_exp"))
+matrix_exp_p = Operation("matrix_exp", _matrix_exp, linear_in=({1}, {2}, {3}), small=small_kernel("matrix_exp"))
 
 
 # Rules. D_k is symmetric and linear in its directions, and its derivative in A along E is D_(k+1) with E as one more

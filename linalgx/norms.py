@@ -33,7 +33,7 @@ FEW = 16
 MATRIX_ORDERS = ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf)
 
 
-@public("axis", "keepdims", "ord", "dtype")
+@public("axis", "keepdims", "ord", "dtype", lists=("axis",))
 def vector_norm(
     x: ArrayLike,
     /,
@@ -93,8 +93,8 @@ def matrix_norm(
     Args:
         x: shape (..., m, n), real or complex.
         keepdims: keep the last two axes, with length 1.
-        ord: "fro", the 2-norm of all elements; "nuc", the sum of the singular values; 2 or -2, the largest or the
-            smallest of them; 1 or -1, the largest or the smallest sum of moduli in a column; inf or -inf, in a row.
+        ord: "fro" (or "f"), the 2-norm of all elements; "nuc", the sum of the singular values; 2 or -2, the largest or
+            the smallest of them; 1 or -1, the largest or the smallest sum of moduli in a column; inf or -inf, in a row.
         dtype: the dtype that x is converted to first, as in :func:`vector_norm`.
 
     Returns:
@@ -130,7 +130,7 @@ def matrix_norm(
     return _squeeze(norm_of_matrices("matrix_norm", X, ord, axes), axes, keepdims)
 
 
-@public("ord", "axis", "keepdims", "dtype")
+@public("ord", "axis", "keepdims", "dtype", lists=("axis",))
 def norm(
     x: ArrayLike,
     ord: str | float | None = None,
@@ -144,8 +144,8 @@ def norm(
     Args:
         x: any shape, real or complex.
         ord: an order of :func:`vector_norm` or :func:`matrix_norm`; None is the 2-norm of all elements.
-        axis: one axis for vectors, two different ones for matrices. None takes the whole array: flattened if ord is
-            None, and otherwise as the vector or the matrix that it is.
+        axis: one axis for vectors, two different ones for matrices, and if ord is None any number of axes. None takes
+            the whole array: flattened if ord is None, and otherwise as the vector or the matrix that it is.
         keepdims: keep the reduced axes, with length 1.
         dtype: the dtype that x is converted to first, as in :func:`vector_norm`.
 
@@ -153,8 +153,8 @@ def norm(
         The norms, real, x.shape without the reduced axes, in the promoted dtype of x.
 
     Raises:
-        ValueError: if axis does not exist, is repeated, or names more than two axes; if ord is given without axis
-            and x is neither a vector nor a matrix; if ord is not an order of that norm.
+        ValueError: if axis does not exist or is repeated; if ord is given and there are neither one nor two axes; if
+            ord is not an order of that norm.
         TypeError: if x is not an array of numbers, or cannot be converted to dtype.
         LinAlgError: inside :func:`raise_errors`, as :func:`matrix_norm`.
 
@@ -175,16 +175,16 @@ def norm(
     X = _converted("norm", x, dtype)
     everything = tuple(range(X.ndim))
     axes = everything if axis is None else normalize_axes("norm", "axis", axis, X.ndim)
-    if axis is None and ord is None:
+    if ord is None:
         out = norm_of_vectors("norm", X, 2, axes)
     elif len(axes) == 1:
-        out = norm_of_vectors("norm", X, 2 if ord is None else ord, axes)
+        out = norm_of_vectors("norm", X, ord, axes)
     elif len(axes) == 2:
-        out = norm_of_matrices("norm", X, "fro" if ord is None else ord, axes)
+        out = norm_of_matrices("norm", X, ord, axes)
     elif axis is None:
         raise ValueError(f"linalgx.norm: x must have one or two axes if ord is given, but its shape is {X.shape}")
     else:
-        raise ValueError(f"linalgx.norm: axis must be one axis or two, but {axis} came")
+        raise ValueError(f"linalgx.norm: axis must be one axis or two if ord is given, but {axis} came")
     return _squeeze(out, axes, keepdims)
 
 
@@ -221,8 +221,7 @@ def norm_of_vectors(function: str, X: jax.Array, ord: Any, axes: tuple[int, ...]
 
 def norm_of_matrices(function: str, X: jax.Array, ord: Any, axes: tuple[int, int]) -> jax.Array:
     """The matrix norm of order ``ord`` along the two ``axes``, which stay with length 1."""
-    ord = "fro" if ord == "f" else ord
-    require_matrix_order(function, "ord", ord)
+    ord = matrix_order(function, "ord", ord)
     if ord == "fro":
         return norm_of_vectors(function, X, 2, axes)
     if ord in ("nuc", 2, -2):
@@ -236,11 +235,13 @@ def norm_of_matrices(function: str, X: jax.Array, ord: Any, axes: tuple[int, int
     return norm_of_vectors(function, sums, math.copysign(math.inf, ord), (compared,))
 
 
-def require_matrix_order(function: str, name: str, ord: Any) -> None:
-    """Raise unless ``ord`` is an order of a matrix norm; 1 and 1.0 are the same."""
+def matrix_order(function: str, name: str, ord: Any) -> Any:
+    """The order of a matrix norm, "fro" for NumPy's other name "f"; raise if it is none. 1 and 1.0 are the same."""
+    ord = "fro" if ord == "f" else ord
     if not (isinstance(ord, (str, *REAL)) and ord in MATRIX_ORDERS):
         options = ", ".join(map(repr, MATRIX_ORDERS))
         raise ValueError(f"linalgx.{function}: {name} must be one of {options} for matrices, but {ord!r} came")
+    return ord
 
 
 def extreme_singular_value(function: str, S: jax.Array, largest: bool) -> jax.Array:
@@ -261,7 +262,7 @@ def _p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
     if ord == 1:
         return _sum(X, axis, jnp.abs)
     if math.isinf(ord):
-        return _extreme_modulus(X, ord, axis)
+        return _with_nan(_extreme_modulus(X, ord, axis), X, axis)
     if ord == 2 and is_single(X) and _is_folded(X, axis):
         return in_double(lambda X: jnp.sqrt(_sum(X, axis, lambda x: squared_modulus(as_double(x)))))(X)
     terms = _terms(X, axis)
@@ -334,6 +335,17 @@ def _extreme_modulus(X: jax.Array, ord: float, axis: tuple[int, ...]) -> jax.Arr
     if ord > 0:
         return _reduced(X, axis, jnp.abs, jnp.maximum, functools.partial(jnp.max, initial=0))
     return _reduced(X, axis, jnp.abs, jnp.minimum, jnp.min)
+
+
+def _with_nan(extreme: jax.Array, X: jax.Array, axis: tuple[int, ...]) -> jax.Array:
+    """The extreme moduli, but NaN where X holds NaN: XLA's own reductions may lose it (jax 0.10), but for sums."""
+    if _is_folded(X, axis):
+        return extreme
+
+    def put(extreme: jax.Array, X: jax.Array) -> jax.Array:
+        return jnp.where(jnp.any(jnp.isnan(X), axis, keepdims=True), jnp.nan, extreme)
+
+    return jax.lax.cond(some_nan(jnp.sum(X, axis)), put, lambda extreme, X: extreme, extreme, X)
 
 
 def _small_p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:

@@ -345,20 +345,36 @@ def test_general_from_end_to_end(tmp_path, capsys, monkeypatch):
 def test_stress_tells_what_hung():
     class Hung:
         def run(self, task):
-            return None, {"call 3": "hangs"} if task.package == "jnp" else {}
+            return None, {"3": "hangs"} if task.package == "jnp" else {}
 
-    row = stress.run_one(stress.Stress("jnp", "solve", 4, 10, 5), Hung())
-    assert row == {"package": "jnp", "program": "solve", "n": 4, "batch": 10, "outcome": "call 3 hangs"}
-    assert stress.run_one(stress.Stress("linalgx", "solve", 4, 10, 5), Hung())["outcome"] == "all came back"
+    row = {"package": "linalgx", "runs": 1, "calls": 5, "failed": None}
+    came_back = stress.run_again(row, stress.Stress("linalgx", "solve", 4, 10, 5), Hung())
+    assert came_back == row | {"runs": 2, "calls": 10}
+    hung = stress.run_again(row, stress.Stress("jnp", "solve", 4, 10, 5), Hung())
+    assert hung == row | {"runs": 2, "calls": 7, "failed": "call 3 of run 2 hangs"}
+    assert stress.run_again(hung, stress.Stress("linalgx", "solve", 4, 10, 5), Hung()) == hung
 
 
 @pytest.mark.parametrize("program", stress.GRADIENTS)
 def test_stress_programs_run(program):
     beats = []
-    for library_name in ("linalgx", "jnp"):
+    for package in stress.PACKAGES:
         beat = lambda call, compiling=False: beats.append((call, compiling))
-        stress.Stress(library_name, program, 3, 2, 2)(beat, frozenset())
-    assert beats == [("compilation", True), ("call 1", False), ("call 2", False)] * 2
+        stress.Stress(package, program, 3, 2, 2)(beat, frozenset())
+    assert beats == [("0", True), ("1", False), ("2", False)] * 2
+
+
+def test_stress_from_end_to_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(stress, "SIZES", ((2, 3), (3, 2)))
+    main(["stress", "--quick", "--runs", "2", "--only", "slogdet", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "stress.json").read_text())["rows"]
+    assert [(row["package"], row["n"], row["batch"]) for row in rows] == [
+        (package, *size) for size in stress.SIZES for package in stress.PACKAGES
+    ]
+    assert all((row["runs"], row["calls"], row["failed"]) == (2, 2 * stress.QUICK_CALLS, None) for row in rows)
+    assert "slogdet" in capsys.readouterr().out
+    if importlib.util.find_spec("matplotlib"):
+        assert (tmp_path / "stress.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_temporaries_are_counted():

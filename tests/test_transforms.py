@@ -347,6 +347,9 @@ def test_what_is_not_linear_has_no_transpose() -> None:
     x = jnp.ones((3, 3))
     with pytest.raises(ValueError, match="matmul: not linear in its arguments"):
         jax.linear_transpose(lambda x: linalgx.matmul(x, x), x)(x)
+    along = lambda f, v: lambda x: jax.jvp(f, (x,), (v,))[1]
+    with pytest.raises(ValueError, match="matrix_exp: not linear in its arguments"):
+        jax.linear_transpose(lambda v: along(along(linalgx.matrix_exp, v), v)(x), x)(x)
 
 
 # functions of S and x, linear in x, which is a factor that a derivative rule keeps

@@ -41,11 +41,12 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
         static: the names of the arguments that are not arrays.
         users_precision: products run at the precision that the user has set for JAX instead of the highest, and
             16-bit floats as JAX itself multiplies them.
-        lists: the names of static keywords that may be lists, too.
+        lists: the names of static arguments that may be lists, too.
     """
 
     def decorate(function: Function) -> Function:
-        check = functools.partial(_checked_call, function.__name__, inspect.signature(function), static)
+        signature = inspect.signature(function)
+        check = functools.partial(_checked_call, function.__name__, signature, static)
 
         @functools.wraps(function)
         def body(*args: Any, **kwargs: Any) -> Any:
@@ -59,7 +60,7 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
 
         # inline: the operations stand in the caller's program, where they are put in turn (linalgx._core.in_turn)
         compiled: Callable[..., Any] = jax.jit(body, static_argnames=static, inline=True)
-        compiled = _with_tuples(compiled, lists) if lists else compiled
+        compiled = _with_tuples(compiled, [*signature.parameters], lists) if lists else compiled
 
         @functools.wraps(function)
         def entry(*args: Any, **kwargs: Any) -> Any:
@@ -84,10 +85,12 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
     return decorate
 
 
-def _with_tuples(function: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
-    """The function with those of the keywords ``names`` that are lists made tuples, which can be static."""
+def _with_tuples(function: Callable[..., Any], parameters: list[str], names: tuple[str, ...]) -> Callable[..., Any]:
+    """The function with those of the arguments ``names`` that are lists made tuples, which can be static."""
+    places = {parameters.index(name) for name in names}
     return lambda *args, **kwargs: function(
-        *args, **{name: _without_lists(value) if name in names else value for name, value in kwargs.items()}
+        *(_without_lists(value) if place in places else value for place, value in enumerate(args)),
+        **{name: _without_lists(value) if name in names else value for name, value in kwargs.items()},
     )
 
 
@@ -259,9 +262,9 @@ def integer_array(function: str, **named: Any) -> jax.Array:
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"linalgx.{function}: {name} must be an array of integers, but its dtype is {x.dtype}")
     # what does not fit is out of every range: it must not wrap around into one
-    range_ = jnp.iinfo(jnp.int32)
-    wide = x.dtype.itemsize > 4
-    return (jnp.clip(x, range_.min, range_.max) if wide else x).astype(jnp.int32)
+    given, kept = jnp.iinfo(x.dtype), jnp.iinfo(jnp.int32)
+    low, high = max(int(given.min), int(kept.min)), min(int(given.max), int(kept.max))
+    return (jnp.clip(x, low, high) if given.bits >= 32 else x).astype(jnp.int32)
 
 
 # --- shapes

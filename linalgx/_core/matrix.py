@@ -26,7 +26,9 @@ def H(X: jax.Array) -> jax.Array:
 
 def hermitian_part(X: jax.Array) -> jax.Array:
     """(X + X^H) / 2."""
-    return 0.5 * (X + H(X))
+    # no sum is out of range; XLA would take the factor out of 0.5 X + 0.5 X^H
+    half = 0.5 * X
+    return half + H(half)
 
 
 def skew_part(X: jax.Array) -> jax.Array:

@@ -132,17 +132,19 @@ def _squarings_for_moduli(layout: Layout, A: jax.Array, radius: float) -> jax.Ar
     all products: the powers of A itself may cancel, and say nothing of these.
     """
     modulus = jnp.abs(A)
-    norm = _norm(layout, modulus)
+    # so that a sum of the largest numbers is in range
+    norm = _norm(layout, modulus * 2.0**-16)
     finite = jnp.isfinite(norm)
     unit = layout.keep(power_of_two(jnp.where(finite, norm, 1)))
-    modulus = layout.keep(modulus * (1 / (radius * unit)))
+    modulus = layout.keep(modulus * (1 / unit))
     sums = _column_sums(layout, modulus)
     for _ in range(3):
         sums = layout.keep(layout.multiply(sums, modulus))
     # x / 2^(k s) < 1 of x = (r / radius)^k, whose binary exponent is e, holds for the first integer s from e / k on
-    fourth, fifth = _exponent(layout.largest(sums)), _exponent(layout.largest(layout.multiply(sums, modulus)))
+    fourth = _exponent(layout.largest(sums) * radius**-4)
+    fifth = _exponent(layout.largest(layout.multiply(sums, modulus)) * radius**-5)
     excess = jnp.maximum(_quotient(fourth, 4), _quotient(fifth, 5))
-    return jnp.clip(jnp.where(finite, _exponent(unit) - 1 + excess, 0), 0, jnp.finfo(A.dtype).maxexp - 8)
+    return jnp.maximum(jnp.where(finite, _exponent(unit) - 1 + excess, 0), 0)
 
 
 def _squarings_for_powers(layout: Layout, powers: Sequence[jax.Array], radius: float) -> jax.Array:
@@ -159,8 +161,9 @@ def _squarings_for_powers(layout: Layout, powers: Sequence[jax.Array], radius: f
 
 
 def _scaled(X: jax.Array, e: jax.Array) -> jax.Array:
-    """2^-e X."""
-    return X * exact_power(-e, X.dtype).astype(X.dtype)
+    """2^-e X, in two steps: 2^-e may be no normal number."""
+    half = e >> 1
+    return X * exact_power(-half, X.dtype).astype(X.dtype) * exact_power(half - e, X.dtype).astype(X.dtype)
 
 
 def _norm(layout: Layout, moduli: jax.Array) -> jax.Array:

@@ -155,7 +155,7 @@ def lu_solve(LU: ArrayLike, pivots: ArrayLike, b: ArrayLike, *, left: bool = Tru
 
     Args:
         LU: shape (..., n, n), from :func:`lu_factor`.
-        pivots: integers of shape (..., n), from :func:`lu_factor`, counted from 0.
+        pivots: integers of shape (..., n), from :func:`lu_factor`, counted from 0: the i-th from i to n - 1.
         b: shape (..., n, k), or (..., k, n) for ``left=False``, or (n,) for one right-hand side. The leading axes
             of LU and b broadcast.
         left: A stands on the left of x; if False, on its right.
@@ -170,8 +170,8 @@ def lu_solve(LU: ArrayLike, pivots: ArrayLike, b: ArrayLike, *, left: bool = Tru
         LinAlgError: inside :func:`raise_errors`, if U has a zero on its diagonal or the pivots are no row numbers.
 
     On failure:
-        NaN in each member of the batch whose U has a zero on its diagonal, or whose pivots are not row numbers from
-        0 to n - 1 (those of torch, which count from 1, are not).
+        NaN in each member of the batch whose U has a zero on its diagonal, or whose pivots are not such row
+        numbers (those of torch, which count from 1, are not).
 
     Derivatives:
         both modes, every order, with respect to LU and b.
@@ -202,7 +202,7 @@ def lu_unpack(LU: ArrayLike, pivots: ArrayLike, unpack_data: bool = True, unpack
 
     Args:
         LU: shape (..., m, n), from :func:`lu_factor`.
-        pivots: integers of shape (..., min(m, n)), from :func:`lu_factor`, counted from 0.
+        pivots: integers of shape (..., min(m, n)), from :func:`lu_factor`, counted from 0: the i-th from i to m - 1.
         unpack_data: if False, L and U come out empty, with shape (..., 0, 0).
         unpack_pivots: if False, P comes out empty, with shape (..., 0, 0).
 
@@ -215,7 +215,7 @@ def lu_unpack(LU: ArrayLike, pivots: ArrayLike, unpack_data: bool = True, unpack
         LinAlgError: inside :func:`raise_errors`, if the pivots are no row numbers.
 
     On failure:
-        NaN in P where the pivots are not row numbers from 0 to m - 1.
+        NaN in P where the pivots are not such row numbers.
 
     Derivatives:
         both modes, every order, of L and U, which are parts of LU.
@@ -260,7 +260,9 @@ def _require_pivots(function: str, LU: jax.Array, pivots: jax.Array) -> None:
 
 
 def _out_of_range(pivots: jax.Array, LU: jax.Array) -> jax.Array:
-    return jnp.any((pivots < 0) | (pivots >= LU.shape[-2]), axis=-1)
+    """Whether one is no row that elimination interchanges with: such a row lies below."""
+    first = jnp.arange(pivots.shape[-1], dtype=pivots.dtype)
+    return jnp.any((pivots < first) | (pivots >= LU.shape[-2]), axis=-1)
 
 
 def first_zero_pivot(LU: jax.Array) -> jax.Array:

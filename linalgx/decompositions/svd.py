@@ -87,13 +87,13 @@ def svd(
 
 
 def hermitian_svd(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """U, S and Vh of the Hermitian part V diag(l) V^H of A: V, |l| and sign(l) V^H, in descending order of |l|."""
+    """U, S and Vh of the Hermitian part V diag(l) V^H of A: V sign(l), |l| and V^H, in descending order of |l|."""
     l, V = eigh_p(A)
     order = jnp.argsort(-jnp.abs(jax.lax.stop_gradient(l)), axis=-1)
     l = jnp.take_along_axis(l, order, axis=-1)
-    U = jnp.take_along_axis(V, order[..., None, :], axis=-1)
-    signs = jnp.where(l < 0, -1, 1).astype(U.dtype)
-    return U, jnp.abs(l), signs[..., :, None] * H(U)
+    V = jnp.take_along_axis(V, order[..., None, :], axis=-1)
+    signs = jnp.where(l < 0, -1, 1).astype(V.dtype)
+    return V * signs[..., None, :], jnp.abs(l), H(V)
 
 
 @public()

@@ -182,6 +182,22 @@ def test_gradient_of_badly_scaled_matrices(kernel, n, dtype) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_gradient_where_only_products_leave_the_range(kernel, dtype) -> None:
+    """Of members that lie beside others, which need no care."""
+    big = 2.0**66 if dtype != "float64" else 2.0**664
+    small = big**-0.5
+    diagonals = np.array([[big, big, small, small], [small**2, small**2, big, big], [0, big, big, small**2], 4 * [0]])
+    permuted = [np.diag(d)[:, [2, 3, 0, 1]] for d in diagonals]
+    A = np.array([*map(np.diag, diagonals), *permuted, np.eye(4)]).astype(dtype)
+    with prefer(kernel):
+        gradients = jax.jit(jax.grad(lambda A: jnp.real(linalgx.det(A)).sum()))(jnp.asarray(A))
+    with mpmath.workdps(700):
+        expected = np.array([_cofactors(np.real(X)) for X in A]).astype(float)
+    np.testing.assert_allclose(gradients, expected, rtol=tolerance(dtype, 4), atol=0)
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
 @pytest.mark.parametrize("places", [[(0, 3)], [(0, 3), (0, 2)], [(0, 3), (1, 3)]])
 def test_gradient_beside_huge_entries(kernel, places) -> None:
     A = np.eye(5)

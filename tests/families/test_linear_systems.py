@@ -160,6 +160,10 @@ def test_tensors(rng) -> None:
     x = linalgx.tensorsolve(a, b)
     np.testing.assert_allclose(jnp.tensordot(a, x, 2), b, atol=tolerance("float64", 6, 10))
     np.testing.assert_allclose(jnp.tensordot(linalgx.tensorinv(a), b, 2), x, atol=tolerance("float64", 6, 10))
+    # axes are a tuple or a list, by place or by name
+    expected = np.linalg.tensorsolve(a, b.T, [0, 2])
+    for x in (linalgx.tensorsolve(a, b.T, [0, 2]), linalgx.tensorsolve(a, b.T, axes=[0, 2])):
+        np.testing.assert_allclose(x, expected, atol=tolerance("float64", 6, 10))
 
 
 def test_torch_agrees(rng) -> None:

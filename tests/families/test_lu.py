@@ -70,6 +70,25 @@ def test_pivots_that_count_from_one_are_noticed(rng) -> None:
     assert jnp.isnan(linalgx.lu_solve(LU, pivots - 3, jnp.ones(3))).all()
 
 
+@pytest.mark.parametrize("n", [3, 9])
+def test_only_rows_below_are_interchanged(n, rng) -> None:
+    A = jnp.asarray(well_conditioned(rng, "float64", n, n))
+    LU, pivots = linalgx.lu_factor(A)
+    above = pivots.at[1].set(0)
+    assert jnp.isnan(linalgx.lu_solve(LU, above, jnp.ones(n))).all()
+    assert jnp.isnan(linalgx.lu_unpack(LU, above).P).all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64"])
+def test_pivots_of_any_integers(dtype, rng) -> None:
+    A = jnp.asarray(well_conditioned(rng, "float64", 3, 3))
+    LU, pivots = linalgx.lu_factor(A)
+    given = pivots.astype(dtype)
+    np.testing.assert_array_equal(linalgx.lu_solve(LU, given, jnp.ones(3)), linalgx.lu_solve(LU, pivots, jnp.ones(3)))
+    too_large = given.at[2].set(np.iinfo(dtype).max)
+    assert jnp.isnan(linalgx.lu_solve(LU, too_large, jnp.ones(3))).all()
+
+
 def _central(f, A, D, h=1e-6):
     return (np.asarray(f(A + h * D)) - np.asarray(f(A - h * D))) / (2 * h)
 

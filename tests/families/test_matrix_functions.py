@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 
 import linalgx
+from linalgx._kernels.select import prefer
 from linalgx.matrix_functions import matrix_exp_p
 from tests.operations.case import assert_close, tolerance
 from tests.operations.inputs import general
@@ -103,6 +104,20 @@ def test_underflow_is_zero_and_overflow_stays_in_its_member(dtype) -> None:
     assert bool(jnp.all(jnp.isnan(out[3])))
     np.testing.assert_array_equal(out[4], eye)
     assert not bool(jnp.all(jnp.isfinite(out[5])))
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_underflow_of_the_largest_numbers(kernel, dtype) -> None:
+    """The lowest number stands for minus infinity in many programs."""
+    lowest = float(jnp.finfo(dtype).min)
+    A = np.array([np.diag([lowest, 0, 0]), lowest * np.eye(3), lowest * np.eye(3) + 1, np.diag([0, 0, lowest / 4])])
+    A[1, 0, :] = lowest
+    with prefer(kernel):
+        out, slope = jax.jvp(linalgx.matrix_exp, (jnp.asarray(A.astype(dtype)),), (jnp.ones(A.shape, dtype),))
+    expected = np.array([np.diag(np.exp(X.diagonal())) for X in A])
+    np.testing.assert_allclose(out, expected, rtol=0, atol=tolerance(dtype, 3))
+    assert np.isfinite(slope).all()
 
 
 def test_members_of_a_batch_do_not_depend_on_each_other(rng) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import linalgx
+from linalgx._kernels.select import prefer
 from tests.operations.case import assert_close, tolerance
 from tests.operations.inputs import general, unitary, well_conditioned, with_singular_values
 from tests.operations.norms import MATRIX_ORDERS, VECTOR_ORDERS, away_from_kinks
@@ -277,6 +278,30 @@ def test_nan_in_one_matrix_spoils_it_alone(ord, rng) -> None:
         assert_close(gradient[0], jax.grad(f)(batch[0]), tolerance("float64", 3, 100))
 
 
+@pytest.mark.parametrize("ord", [1, -1, 2, INF, -INF])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_one_nan_is_never_lost(dtype, ord, rng) -> None:
+    """Wherever it stands: XLA may find the largest number of many without it."""
+    for count, n in ((1, 4096), (100, 1089), (1000, 33), (5000, 8)):
+        x = general(rng, dtype, count, n)
+        x[np.arange(count), rng.integers(0, n, count)] = np.nan
+        assert jnp.isnan(linalgx.vector_norm(jnp.asarray(x), axis=1, ord=ord)).all(), (count, n)
+        assert jnp.isnan(linalgx.vector_norm(jnp.asarray(x.T), axis=0, ord=ord)).all(), (count, n)
+    for count, n in ((1, 64), (100, 33), (3000, 8)):
+        A = general(rng, dtype, count, n, n)
+        A[np.arange(count), rng.integers(0, n, count), rng.integers(0, n, count)] = np.nan
+        assert jnp.isnan(linalgx.matrix_norm(jnp.asarray(A), ord=ord)).all(), (count, n)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_condition_with_infinities(dtype) -> None:
+    A = jnp.array([[[INF, 0], [0, 1]], [[1, 0], [0, 2]], [[1, INF], [INF, 1]]], dtype)
+    for p in (None, 2, "nuc"):
+        assert np.isinf(linalgx.cond(A, p)).tolist() == [True, False, True]
+    np.testing.assert_array_equal(linalgx.cond(A, -2), np.array([0, 0.5, 0], "float32"))
+    np.testing.assert_array_equal(linalgx.cond(A, "f"), linalgx.cond(A, "fro"))
+
+
 def test_norm_takes_matrices_from_any_two_axes(rng) -> None:
     x = general(rng, "complex128", 2, 3, 4)
     for axes in ((1, 0), (-1, 0)):
@@ -290,6 +315,15 @@ def test_norm_of_scalars_and_one_axis_in_a_tuple() -> None:
     assert linalgx.norm(jnp.array([3.0, 4.0]), axis=(0,)) == 5
     assert linalgx.norm(jnp.ones((2, 3, 4)), keepdims=True).shape == (1, 1, 1)
     assert linalgx.norm(jnp.ones((2, 2)), "f") == 2
+
+
+def test_norm_of_any_number_of_axes_as_torch_has_it(rng) -> None:
+    x = general(rng, "complex128", 2, 3, 4, 5)
+    for axes in ((0, 1, 3), [-1, 0, 1], (0, 1, 2, 3), [2, 3], [1]):
+        expected = np.sqrt(np.sum(np.abs(x) ** 2, axis=tuple(axes)))
+        assert_close(linalgx.norm(jnp.asarray(x), axis=axes), expected, tolerance("float64", 4, 10), f"{axes}")
+        assert_close(linalgx.vector_norm(jnp.asarray(x), axis=axes), expected, tolerance("float64", 4, 10), f"{axes}")
+    assert linalgx.norm(jnp.ones((2, 3, 4)), axis=(0, 1, 2), keepdims=True).shape == (1, 1, 1)
 
 
 # --- condition and rank
@@ -394,8 +428,24 @@ def test_rank_tolerances_as_torch_has_them() -> None:
     # a positive absolute tolerance sets the relative one to zero
     assert rank(atol=1e-300) == 4
     assert rank(atol=0.0) == 3
+    # NumPy's tolerance is the only one
+    assert rank(tol=0.0) == int(np.linalg.matrix_rank(np.asarray(S), tol=0.0)) == 4
+    np.testing.assert_array_equal(linalgx.matrix_rank(jnp.stack([S, S]), tol=jnp.array([0.0, 1.5])), [4, 2])
     np.testing.assert_array_equal(linalgx.matrix_rank(S, rtol=jnp.array([0.1, 0.3, 0.6])), [3, 2, 1])
     np.testing.assert_array_equal(linalgx.matrix_rank(jnp.stack([S, S]), atol=jnp.array([0.5, 3.0])), [3, 1])
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_hermitian_parts_of_the_largest_numbers(kernel, dtype) -> None:
+    """No sum of two entries is formed on the way."""
+    A = jnp.asarray(0.7 * float(jnp.finfo(dtype).max) * np.array([np.diag([1, 0.5]), np.diag([1, -0.25])]), dtype)
+    with prefer(kernel):
+        assert linalgx.matrix_rank(A, hermitian=True).tolist() == [2, 2]
+        assert jnp.isfinite(linalgx.pinv(A, hermitian=True)).all()
+        for symmetrize_input in (True, False):
+            L = linalgx.cholesky(A[0], symmetrize_input=symmetrize_input)
+            np.testing.assert_allclose(L @ L.T, A[0], rtol=tolerance(dtype, 2))
 
 
 def test_rank_of_what_is_no_matrix_of_numbers() -> None:

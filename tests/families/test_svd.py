@@ -187,6 +187,14 @@ def test_hermitian_with_a_zero_eigenvalue_and_signs(rng):
     np.testing.assert_allclose(Vh @ _H(Vh), np.eye(4), atol=rtol)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_hermitian_has_the_same_phases(dtype, rng):
+    V = unitary(rng, dtype, 4)
+    a = jnp.asarray((V * np.array([-4.0, 3.0, -2.0, 1.0])) @ _H(V))
+    for ours, expected in zip(linalgx.svd(a, hermitian=True), linalgx.svd(a), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=tolerance("float64", 4, 100))
+
+
 @pytest.mark.parametrize("n", [6, 9])
 def test_singular_values_of_the_hilbert_matrix(n):
     import mpmath

@@ -220,9 +220,9 @@ ERRORS = [
         ValueError,
         r"x must have one or two axes if ord is given, but its shape is \(2, 2, 2\)",
     ),
-    ("norm", (np.ones((2, 2, 2)),), {"axis": (0, 1, 2)}, ValueError, "axis must be one axis or two"),
+    ("norm", (np.ones((2, 2, 2)),), {"ord": 2, "axis": (0, 1, 2)}, ValueError, "one axis or two if ord is given"),
     ("norm", (_matrix,), {"axis": (1, 1)}, ValueError, "axis must be different axes"),
-    ("norm", (_matrix,), {"axis": [0, 1]}, TypeError, r"axis must be a hashable Python value .* but \[0, 1\] \(list\)"),
+    ("norm", (_matrix,), {"axis": {0, 1}}, TypeError, r"axis must be a hashable Python value .* but \{0, 1\} \(set\)"),
     ("norm", (_matrix,), {"axis": (0, 5)}, ValueError, "axis must be between -2 and 1, but 5 came"),
     ("norm", (_matrix,), {"axis": "01"}, TypeError, "axis must be an integer"),
     ("norm", (_matrix,), {"keepdims": None}, TypeError, "keepdims must be True or False"),
@@ -241,7 +241,8 @@ ERRORS = [
         r"atol must broadcast with the batch axes \(2,\)",
     ),
     ("matrix_rank", (_matrix,), {"hermitian": True}, ValueError, "M must be square"),
-    ("matrix_rank", (_matrix,), {"tol": 1.0, "atol": 1.0}, ValueError, "tol is another name of atol, but both came"),
+    ("matrix_rank", (_matrix,), {"tol": 1.0, "atol": 1.0}, ValueError, "tol must come alone, but atol came, too"),
+    ("matrix_rank", (_matrix,), {"tol": 1.0, "rtol": 0.0}, ValueError, "tol must come alone, but rtol came, too"),
     ("matrix_rank", (_matrix,), {"rtol": 1j}, TypeError, "rtol must be real, but its dtype is complex"),
 ]
 
