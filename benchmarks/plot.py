@@ -105,7 +105,8 @@ def calls(rows: Sequence[Row]) -> Figure:
             label = LABELS.get(package, package)
             axis.barh(places, came_back, 0.72 / len(packages), color=STYLES[package]["color"], label=label)
             hung = [i for i, name in enumerate(names) if known[name]["failed"]]
-            axis.plot([came_back[i] for i in hung], [places[i] for i in hung], "kx", clip_on=False)
+            if hung:
+                axis.plot([came_back[i] for i in hung], [places[i] for i in hung], "kx", clip_on=False)
     figure.suptitle("Calls that came back, of gradients with batched LAPACK calls (a cross: the next call hung)")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(packages), frameon=False)
     return figure

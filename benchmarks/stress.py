@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_CALLS} calls of each program, not {CALLS}")
     parser.add_argument("--only", action="append", metavar="NAME", help="programs whose name has this in it")
     parser.add_argument("--package", nargs="+", choices=PACKAGES, default=PACKAGES, help="whose programs run")
-    runs = "how often all of it runs, each time in a new process; a program that hung does not run again"
+    runs = "how often all of it runs, each time in a new process, but for programs that hung; an interrupt ends it"
     parser.add_argument("--runs", type=int, default=1, metavar="N", help=runs)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a call hangs")
 
@@ -116,11 +116,12 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _attempts(tasks: Sequence[Stress], runs: int, limits: Limits) -> Iterator[tuple[int, Worker]]:
-    """The place of each task and the process for it, a new one in each run."""
-    for _ in range(runs):
+    """The place of each task and the process for it, a new one in each run; one package after the other."""
+    for package, _ in itertools.product(PACKAGES, range(runs)):
         with Worker(limits) as worker:
-            for place in range(len(tasks)):
-                yield place, worker
+            for place, task in enumerate(tasks):
+                if task.package == package:
+                    yield place, worker
 
 
 def _row(task: Stress) -> Row:

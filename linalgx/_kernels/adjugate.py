@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from linalgx._core.batch_minor import batch_minor
-from linalgx._core.loops import as_it_lies, replaced_members, varying_alike
+from linalgx._core.loops import as_it_lies, materialise, replaced_members, varying_alike
 from linalgx._core.matrix import H, diagonal, from_diagonal, trace_of_product
 from linalgx._kernels import factors, lapack, singular_values
 from linalgx._kernels.batch_minor import cofactors, elimination
@@ -54,6 +54,8 @@ def det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
 def small_det_and_adjugate(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The same, of small matrices with the batch last."""
     if A.shape[0] == 4:
+        # else moved again for each who reads it
+        A = materialise(A)
         return elimination.det(A), cofactors.adjugate(A)
     delta, X = elimination.det_and_inverse(A)
     # not by exponents where det A leaves the range: that would be one more program to compile, for what is rare

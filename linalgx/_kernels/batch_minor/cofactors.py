@@ -29,13 +29,12 @@ def adjugate(A: jax.Array) -> jax.Array:
 
 def _in_range(A: jax.Array) -> jax.Array:
     """Whether no product of three entries overflows, and none that matters underflows; of NaN it does not matter."""
-    sizes = largest_part(A)
-    rows, columns = fold(jnp.maximum, sizes, (1,)), fold(jnp.maximum, sizes, (0,))
-    # the cofactors of a line that is zero are those without it
-    smallest = fold(jnp.minimum, jnp.stack([jnp.where(x == 0, 1, x) for x in (rows, columns)]), (0, 1))
+    rows, columns = (fold(jnp.maximum, A, (axis,), of=largest_part) for axis in (1, 0))
     limits = jnp.finfo(A.dtype)
-    low, high = float(limits.tiny / limits.eps), float(limits.max / 8)
-    return ~((smallest < low ** (1 / 3)) | (fold(jnp.maximum, rows, (0,)) > high ** (1 / 3)))
+    low, high = float(limits.tiny / limits.eps) ** (1 / 3), float(limits.max / 8) ** (1 / 3)
+    # the cofactors of a line that is zero are those without it
+    small = [fold(jnp.logical_or, (x < low) & (x > 0), (0,)) for x in (rows, columns)]
+    return ~(small[0] | small[1] | fold(jnp.logical_or, rows > high, (0,)))
 
 
 def _scaled_adjugate(A: jax.Array) -> jax.Array:
