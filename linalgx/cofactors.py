@@ -25,7 +25,7 @@ from linalgx.products import product
 def by_cofactors(name: str, function: Callable[..., Any]) -> Operation:
     """An operation on few rows: it takes so little time that leading axes stay in front."""
     small = functools.partial(function, each=batch_minor)
-    return Operation(name, function, small=SmallKernel(small, always, rank=None, in_front=function))
+    return Operation(name, function, small=SmallKernel(small, always, in_front=function))
 
 
 # --- Determinant of at most three rows: delta = sum_j A_0j C_0j, where C_ij are the cofactors

@@ -40,7 +40,7 @@ def _machine() -> list[str]:
 
 
 def _kernels() -> list[str]:
-    backend, dtype = jax.default_backend(), _default_dtype()
+    backend, dtype = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend()), _default_dtype()
     if backend not in SMALLEST_BATCH:
         return [f"kernels on {backend}: not measured, so that none of the batch-minor kernels is selected"]
     orders = range(1, LARGEST + 1)

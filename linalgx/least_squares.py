@@ -554,7 +554,7 @@ def _squared_residuals(A: jax.Array, B: jax.Array, X: jax.Array) -> jax.Array:
 squared_residuals_p = Operation(
     "squared_residuals",
     _squared_residuals,
-    small=SmallKernel(batch_minor(_squared_residuals), always, rank=None),
+    small=SmallKernel(batch_minor(_squared_residuals), always),
     at_hand=(2,),
 )
 

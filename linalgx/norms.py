@@ -271,7 +271,8 @@ def _p_norm(X: jax.Array, *, ord: float, axis: tuple[int, ...]) -> jax.Array:
 
     def scaled(X: jax.Array, norm: jax.Array) -> jax.Array:
         extreme = _extreme_modulus(X, ord, axis)
-        norm = jnp.where(extreme == 0, 0, norm)
+        # which may have lost a NaN, other than the sum
+        norm = jnp.where((extreme == 0) & ~jnp.isnan(power_sum), 0, norm)
         return jax.lax.cond(some_nan(norm), _scaled_root, lambda X, norm, extreme: norm, X, norm, extreme)
 
     def _scaled_root(X: jax.Array, norm: jax.Array, extreme: jax.Array) -> jax.Array:
@@ -459,7 +460,7 @@ quotient_p.defjvp(_quotient_jvp, source="the quotient rule")
 extreme_p = Operation(
     "extreme",
     lambda S, *, largest: S[..., 0] if largest else S[..., -1],
-    small=SmallKernel(lambda S, *, largest: S[0] if largest else S[-1], always, rank=None),
+    small=SmallKernel(lambda S, *, largest: S[0] if largest else S[-1], always, rank=1),
 )
 
 

@@ -469,7 +469,7 @@ def _product_with_vector(X1: jax.Array, X2: jax.Array, **options: Any) -> jax.Ar
 
 
 # leading axes stay in front: to move them costs more than the product
-_small_matmul = small_kernel("matmul")._replace(rank=None, in_front=products.matmul_in_front)
+_small_matmul = small_kernel("matmul")._replace(in_front=products.matmul_in_front)
 matmul_p = Operation("matmul", jnp.matmul, linear_in=({0}, {1}), small=_small_matmul)
 
 

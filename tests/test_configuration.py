@@ -25,3 +25,10 @@ def test_show_config(x64: bool, capsys: pytest.CaptureFixture[str]) -> None:
             batch = 10**9 if smallest == "-" else int(smallest)
             assert use_batch_minor(name, "cpu", n, batch, jnp.dtype(dtype)) == (smallest != "-")
             assert smallest == "-" or not use_batch_minor(name, "cpu", n, batch - 1, jnp.dtype(dtype))
+
+
+def test_show_config_of_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """JAX's name of the backend is not that of the platform."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    linalgx.show_config()
+    assert "kernels on cuda, float64: the smallest batch" in capsys.readouterr().out

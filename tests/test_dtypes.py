@@ -75,6 +75,8 @@ def test_tolerances_do_not_decide_the_dtype(dtype) -> None:
         for keyword in ("rtol", "atol", "rcond"):
             assert linalgx.pinv(a, **{keyword: tolerance_}).dtype == dtype
         assert linalgx.lstsq(a, b, rcond=tolerance_).solution.dtype == dtype
+    assert linalgx.norm(b, ord=np.float64(3)).dtype == dtype
+    assert linalgx.norm(jnp.arange(3, dtype=jnp.int32), ord=np.float16(2)).dtype == jnp.float32
 
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import linalgx
+from linalgx._kernels.select import prefer
 from tests.operations import CASES, FIRST_CASES
 from tests.operations.case import Case, assert_close, tolerance
 from tests.operations.inputs import general, positive_definite
@@ -77,6 +78,35 @@ def test_nested_vmap(case: Case, rng) -> None:
     _close(case, jax.vmap(jax.vmap(f))(*args), expected)
     swapped = [jnp.swapaxes(x, 0, 1) for x in args]
     _close(case, jax.vmap(jax.vmap(f), in_axes=1)(*swapped), expected)
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize("case", FIRST_BATCHABLE, ids=str)
+def test_vmap_of_a_batch(case: Case, kernel: str, rng) -> None:
+    """Leading axes inside of the mapped one, some as long as those of the matrices: wherever the mapped axis is."""
+    f = lambda *x: case.viewed(*x)
+    for leading in (2, 3):
+        args = _arrays(case, rng, (leading, 4))
+        expected = _loop(lambda *rows: _loop(f, rows), args)
+        swapped = [jnp.swapaxes(x, 0, 1) for x in args]
+        last = [jnp.moveaxis(x, 1, -1) for x in args]
+        with prefer(kernel):
+            _close(case, jax.vmap(f, out_axes=1)(*swapped), expected)
+            _close(case, jax.jit(jax.vmap(f, in_axes=1, out_axes=1))(*args), expected)
+            _close(case, jax.vmap(f, in_axes=-1, out_axes=1)(*last), expected)
+
+
+@pytest.mark.parametrize("case", FIRST_DIFFERENTIABLE, ids=str)
+def test_derivatives_of_a_mapped_batch(case: Case, rng) -> None:
+    def squares(*args):
+        floating = [y for y in case.viewed(*args) if jnp.issubdtype(y.dtype, jnp.inexact)]
+        return sum((jnp.sum(jnp.real(y) ** 2 + jnp.imag(y) ** 2) for y in floating), jnp.asarray(0.0))
+
+    gradient = jax.grad(squares, case.differentiate[0])
+    args = _arrays(case, rng, (3, 4))
+    expected = _loop(lambda *rows: _loop(gradient, rows), args)
+    with prefer("batch_minor"):
+        _close(case, jax.jit(jax.vmap(gradient, in_axes=1, out_axes=1))(*args), expected)
 
 
 @pytest.mark.parametrize("case", FIRST_DIFFERENTIABLE, ids=str)

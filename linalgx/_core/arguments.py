@@ -51,7 +51,7 @@ def public(*static: str, users_precision: bool = False, lists: tuple[str, ...] =
         @functools.wraps(function)
         def body(*args: Any, **kwargs: Any) -> Any:
             call = check(args, kwargs)
-            half = None if users_precision else _half_precision(call.arguments)
+            half = None if users_precision else _half_precision(call.arguments, static)
             numerics = contextlib.nullcontext() if users_precision else house_numerics()
             with numerics, collect_reports() as reports:
                 out = function(*call.args, **call.kwargs)
@@ -183,12 +183,12 @@ _TOLERANCES = ("atol", "rtol", "rcond", "tol")
 """Arguments that are arrays, but do not decide the dtype of a result."""
 
 
-def _half_precision(arguments: dict[str, Any]) -> Any:
+def _half_precision(arguments: dict[str, Any], static: tuple[str, ...]) -> Any:
     """The 16-bit dtype that is asked for, or that all inexact arrays among the arguments of a call share, or None."""
     if arguments.get("dtype") is not None:
         dtypes = {jnp.dtype(arguments["dtype"])}
     else:
-        leaves = jax.tree.leaves([value for name, value in arguments.items() if name not in _TOLERANCES])
+        leaves = jax.tree.leaves([x for name, x in arguments.items() if name not in (*_TOLERANCES, *static)])
         arrays = (x for x in leaves if isinstance(x, jax.Array | np.ndarray | np.generic))
         dtypes = {x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.inexact)}
     only = dtypes.pop() if len(dtypes) == 1 else None

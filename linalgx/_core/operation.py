@@ -42,7 +42,6 @@ from linalgx._core.linear_map import (
     apply,
     batch_at,
     batch_in_front,
-    is_small_problem,
     member_shapes,
     merge_into_last,
     split_last,
@@ -67,10 +66,9 @@ class SmallKernel(NamedTuple):
     Attributes:
         function: the operation on arrays that have the batch as their last axis.
         selected: whether to use it: (platform, longest axis of the first argument, size of the batch, dtype) -> bool.
-        rank: the number of axes of the first argument of one problem; None if it varies, or if leading axes are to
-            stay in front.
-        in_front: the operation on matrices that have the batch in front, and that are all small; with it a mapped axis
-            that all operands have in front stays there.
+        rank: the number of axes of the first argument of one problem; None if ``function`` takes any.
+        in_front: the operation on matrices that have the batch in front, and that are all small; with it leading axes,
+            and a mapped axis that all operands have in front, stay there.
         rereads: whether it reads entries of arguments of these shapes several times: those of one problem that is not
             tiny are then moved in memory, if the batch is in front.
         longest: the longest axis of what ``function`` takes. A batch of problems that are not small is in front: it is
@@ -83,6 +81,10 @@ class SmallKernel(NamedTuple):
     in_front: Callable[..., Any] | None = None
     rereads: Callable[..., bool] = lambda *shapes: True
     longest: int = SMALL
+
+    def takes(self, shapes: Sequence[Any]) -> bool:
+        """Whether arguments of these shapes are one small problem, without batch axes."""
+        return self.rank in (None, len(shapes[0])) and is_small(shapes)
 
     def on(self, shapes: Sequence[Any], batch_last: bool) -> tuple[Callable[..., Any], int, Any] | None:
         """The function for arguments of these shapes, the longest axis of the first, the size of the batch; or None."""
@@ -164,7 +166,7 @@ class Operation:
 
     def _leading_axes(self, args: Any) -> int:
         """The number of batch axes in front of small problems, which are to move to the end; else 0."""
-        if self.small is None or self.small.rank is None:
+        if self.small is None or self.small.rank is None or self.small.in_front is not None:
             return 0
         leading = args[0].ndim - self.small.rank
         if leading > 1 and any(_is_shared_out(jax.typeof(x)) for x in args):
@@ -224,9 +226,10 @@ class Operation:
             merged, size = merge_into_last(args, axes)
             results = self.primitive.bind(*merged, batch_last=True, **params)
             return split_last(results, size)
-        in_front = self.small is not None and self.small.in_front is not None and not any(axes)
-        if self.small is not None and not in_front and is_small_problem(args, axes):
-            rereads = self.small.rereads(*member_shapes(args, axes))
+        members = member_shapes(args, axes)
+        stays = self.small is not None and self.small.in_front is not None and not any(axes)
+        if self.small is not None and not stays and self.small.takes(members):
+            rereads = self.small.rereads(*members)
             results = self.primitive.bind(*batch_at(-1, args, axes, rereads), batch_last=True, **params)
             return results, [x.ndim - 1 for x in results]
         results = self.primitive.bind(*batch_in_front(args, axes), batch_last=False, **params)

@@ -94,7 +94,9 @@ def _choose(k: jax.Array, state: State) -> Choice:
     at_r = jnp.take_along_axis(rival, r[..., None], axis=-1)[..., 0]
     largest_r = jnp.max(jnp.where((row >= k) & (row != r[..., None]), rival, 0), axis=-1)
     failed = ~second & (((at_k == 0) & (largest == 0)) | jnp.isnan(at_k))
-    stay = second | failed | (at_k >= ALPHA * largest) | (at_k >= ALPHA * largest * (largest / largest_r))
+    # a product that underflows is no reason for a pivot that is zero
+    small_serves = (at_k > 0) & (at_k >= ALPHA * largest * (largest / largest_r))
+    stay = second | failed | (at_k >= ALPHA * largest) | small_serves
     double = ~stay & ~(at_r >= ALPHA * largest_r)
     return Choice(double, jnp.where(double, k + 1, k), jnp.where(stay, k, r), failed)
 

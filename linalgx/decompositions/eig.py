@@ -129,7 +129,7 @@ def _eigensystem(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     prepared, unit, failed = lapack.scaled(A)
     eps = jnp.finfo(A.dtype).eps
     system = _with_inverse(prepared)
-    parallel = ~(_largest_condition(system[2]) <= eps**-0.75)
+    parallel = ~_is_well_conditioned(system[2])
 
     def moved(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         prepared, _, _ = lapack.scaled(as_it_lies(A))
@@ -137,7 +137,7 @@ def _eigensystem(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         return _with_inverse(prepared + E.astype(A.dtype))
 
     l, V, W = replaced_members(parallel, moved, [A], system)
-    useless = failed | ~(_largest_condition(W) <= eps**-0.75)
+    useless = failed | ~_is_well_conditioned(W)
     return lapack.restored(l, unit, failed), nan_where(failed, V), nan_where(useless, W)
 
 
@@ -146,8 +146,8 @@ def _with_inverse(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return l, V, lapack.lu_solve(*lapack.lu_factor(V), identity(V), left=True, adjoint=False)
 
 
-def _largest_condition(W: jax.Array) -> jax.Array:
-    return jnp.max(_conditions(W), axis=-1, initial=0)
+def _is_well_conditioned(W: jax.Array) -> jax.Array:
+    return jnp.all(_conditions(W) <= jnp.finfo(W.dtype).eps ** -0.75, axis=-1)
 
 
 def _conditions(W: jax.Array) -> jax.Array:

@@ -105,6 +105,7 @@ def test_low_rank(dtype, rng):
         jordan(2, 2.0, 0.01),
         jordan(2, 1.0, 1e-6),
         jordan(3)[::-1, ::-1],
+        jordan(3, 0.0),
         np.array([[1, 1], [0, 1 + 1e-8]]),
     ],
     ids=lambda A: str(A.tolist()),

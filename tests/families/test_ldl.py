@@ -164,6 +164,15 @@ def test_the_factors_move_so_that_their_product_is_the_matrix(dtype, hermitian, 
     assert_close(product, read[p][:, p], tolerance(dtype, 5, 100))
 
 
+@pytest.mark.parametrize(("dtype", "tiny"), [("float32", 1e-19), ("float64", 1e-154)])
+def test_a_zero_is_no_pivot_where_the_comparison_underflows(dtype, tiny) -> None:
+    A = np.array([[0, tiny, 0], [tiny, 0.5, 1], [0, 1, 0.5]], dtype)
+    LD, pivots, info = linalgx.ldl_factor_ex(jnp.asarray(A))
+    assert int(info) == 0
+    assert pivots.tolist() == [-2, -2, 3]
+    np.testing.assert_allclose([LD[2, 0] * tiny, LD[2, 1], LD[2, 2]], [1, 0, 0.5], rtol=1e-6)
+
+
 def test_right_hand_sides_broadcast(rng) -> None:
     A = indefinite(rng, "float64")
     LD, pivots = linalgx.ldl_factor(A)

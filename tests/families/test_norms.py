@@ -293,6 +293,12 @@ def test_one_nan_is_never_lost(dtype, ord, rng) -> None:
         assert jnp.isnan(linalgx.matrix_norm(jnp.asarray(A), ord=ord)).all(), (count, n)
 
 
+@pytest.mark.parametrize("ord", [*VECTOR_ORDERS, 3])
+def test_one_nan_among_zeros(ord) -> None:
+    for n in (5, 1089):
+        assert jnp.isnan(linalgx.vector_norm(jnp.zeros(n).at[n // 2].set(jnp.nan), ord=ord)) or ord == 0
+
+
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_condition_with_infinities(dtype) -> None:
     A = jnp.array([[[INF, 0], [0, 1]], [[1, 0], [0, 2]], [[1, INF], [INF, 1]]], dtype)

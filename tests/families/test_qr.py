@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import linalgx
+from linalgx._kernels.select import prefer
 from tests.operations.case import assert_close, tolerance
 from tests.operations.inputs import general, well_conditioned
 
@@ -347,6 +348,16 @@ def test_gradients_of_torch(dtype, rng) -> None:
         gradient = jax.grad(f, tuple(range(len(args))))(*map(jnp.asarray, args))
         # torch gives the gradient in the pairing of the papers, JAX its conjugate
         assert_close(gradient, [x.grad.numpy().conj() for x in tensors], tolerance(dtype, 5, 100))
+
+
+@pytest.mark.parametrize("kernel", ["lapack", "batch_minor"])
+@pytest.mark.parametrize(("dtype", "large", "small"), [("float32", 1e20, 1e-20), ("float64", 1e200, 1e-150)])
+def test_small_columns_beside_large_ones(kernel, dtype, large, small) -> None:
+    A = np.array([np.diag([large, small]), [[large, small], [0, 3 * small]]], dtype)
+    with prefer(kernel):
+        Q, R = linalgx.qr(jnp.asarray(A))
+    np.testing.assert_allclose(np.abs(jnp.stack([R[:, 0, 0], R[:, 1, 1]])), [[large, large], [small, 3 * small]], 1e-6)
+    np.testing.assert_allclose(np.abs(Q), [np.eye(2), np.eye(2)], atol=1e-6)
 
 
 def test_half_precision_in_is_half_precision_out() -> None:
