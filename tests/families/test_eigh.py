@@ -231,6 +231,17 @@ def test_one_entry_of_another_size(dtype, size, n, rng) -> None:
             assert np.all(np.isfinite(l))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_eigenvalues_of_large_matrices(dtype, rng) -> None:
+    """Which are reduced to tridiagonal matrices apart."""
+    A = general(rng, dtype, 2, 256, 256)
+    A = A + adjoint(A)
+    A[1] = 0
+    expected = np.linalg.eigvalsh(A.astype(np.promote_types(dtype, np.float64)))
+    for ours in (linalgx.eigvalsh(jnp.asarray(A)), jnp.stack([linalgx.eigvalsh(jnp.asarray(X)) for X in A])):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance(dtype, 256) * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(("count", "n"), [(1, 64), (100, 33)], ids=["one", "many"])
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "float64"])
 def test_one_nan_is_never_lost(dtype, count, n, rng) -> None:
