@@ -116,8 +116,8 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _attempts(tasks: Sequence[Stress], runs: int, limits: Limits) -> Iterator[tuple[int, Worker]]:
-    """The place of each task and the process for it, a new one in each run; one package after the other."""
-    for package, _ in itertools.product(PACKAGES, range(runs)):
+    """The place of each task and the process for it, a new one in each run: a run of each package, then all others."""
+    for package in [*PACKAGES, *(package for package in PACKAGES for _ in range(runs - 1))]:
         with Worker(limits) as worker:
             for place, task in enumerate(tasks):
                 if task.package == package:

@@ -26,16 +26,6 @@ def power_of_two(x: jax.Array) -> jax.Array:
     return lax.reduce_precision(x, exponent_bits=numbers.nexp, mantissa_bits=0)
 
 
-def to_the_top(largest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A power of two that makes numbers as large as they may be: their products then lose no digits to underflow.
-
-    And its reciprocal, by itself: XLA makes x / (c / m) to (x m) / c, where the product overflows.
-    """
-    numbers = jnp.finfo(largest.dtype)
-    size = jnp.maximum(power_of_two(largest), 2.0**-14)
-    return 2.0 ** (numbers.maxexp - 16) / size, size * 2.0 ** (16 - numbers.maxexp)
-
-
 def exponents_above(x: jax.Array) -> jax.Array:
     """E with 2^e above the larger of the two parts of each entry, and at most twice it."""
     return jnp.frexp(largest_part(x))[1]

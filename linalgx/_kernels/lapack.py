@@ -22,7 +22,7 @@ from linalgx._core.errors import nan_where, not_finite
 from linalgx._core.loops import are_shared_out, many_threads
 from linalgx._core.matrix import diagonal, largest_entry
 from linalgx._core.primitive import is_for_one_device, new_primitive
-from linalgx._kernels.exponents import power_of_two, to_the_top
+from linalgx._kernels.exponents import power_of_two
 from linalgx._kernels.interchanges import interchange
 
 Function = Callable[..., Sequence[jax.Array]]
@@ -233,15 +233,16 @@ def lu_solve(
 def geqrf(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Householder vectors, below the diagonal of a matrix that may hold anything above; R; and the factors tau.
 
-    LAPACK multiplies with reciprocals, which are zero for the largest numbers where denormals are: A is scaled, so that
-    small columns beside large ones keep their digits.
+    LAPACK multiplies with reciprocals, which are zero for the largest numbers where denormals are: A is scaled if it
+    holds such a number, or is small as a whole, and else not: small columns beside large ones keep their digits.
     """
     largest = largest_entry(A)
-    scale, inverse = to_the_top(jnp.where(jnp.isfinite(largest), largest, 1))
-    A = A * scale.astype(A.dtype)
+    size = jnp.where(jnp.isfinite(largest), power_of_two(largest), 1)
+    unit = size / jnp.clip(size, 2.0**-14, 2.0 ** (jnp.finfo(A.dtype).maxexp - 16))
+    A = A * (1 / unit).astype(A.dtype)
     h, tau = _one_by_one_if_few(lambda A: jnp.linalg.qr(A, mode="raw"), A, least=256, share=8)
     h = jnp.swapaxes(h, -1, -2)
-    return h, jnp.triu(h[..., : tau.shape[-1], :]) * inverse.astype(A.dtype), tau
+    return h, jnp.triu(h[..., : tau.shape[-1], :]) * unit.astype(A.dtype), tau
 
 
 def householder_product(A: jax.Array, tau: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from linalgx._core.loops import in_parts, materialise
 from linalgx._core.matrix import largest_part, squared_modulus
-from linalgx._kernels.exponents import power_of_two, to_the_top
+from linalgx._kernels.exponents import power_of_two
 
 
 def qr(A: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -53,7 +53,7 @@ def _reduce(A: jax.Array) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     keep = _keep(*A.shape[:2])
     column = jnp.arange(A.shape[1])[:, None]
     vectors, factors, rows = [], [], []
-    scale, inverse = to_the_top(functools.reduce(jnp.maximum, (largest_part(entry) for row in A for entry in row)))
+    scale, inverse = _scale(A)
     block = keep(A * keep(scale)[None, None].astype(A.dtype))
     for j in range(min(A.shape[:2])):
         beta, tau, v = _reflection(block[:, j], keep)
@@ -64,6 +64,17 @@ def _reduce(A: jax.Array) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
         block = keep(block[1:] - v[:, None] * w[None])
     R = jnp.stack(rows) * keep(inverse)[None, None].astype(A.dtype)
     return vectors, factors, jnp.where(jnp.arange(len(rows))[:, None, None] <= column, R, 0)
+
+
+def _scale(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A power of two that makes A as large as it may be: products of its entries then lose no digits to underflow.
+
+    And its reciprocal, by itself: XLA makes x / (c / m) to (x m) / c, where the product overflows.
+    """
+    numbers = jnp.finfo(A.dtype)
+    largest = functools.reduce(jnp.maximum, (largest_part(entry) for row in A for entry in row))
+    size = jnp.maximum(power_of_two(largest), 2.0**-14)
+    return 2.0 ** (numbers.maxexp - 16) / size, size * 2.0 ** (16 - numbers.maxexp)
 
 
 def _reflection(x: jax.Array, keep: Callable[[jax.Array], jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
