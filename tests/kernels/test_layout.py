@@ -180,8 +180,8 @@ def test_a_density_does_not_put_its_factor_together(n: int, axis: int) -> None:
     program = _compiled(jax.vmap(function, in_axes=axis), _inputs(kinds, n, axis))
     assert "concatenate(" not in program
     made = [line for line in program.splitlines() if f"[{n},{n},{BATCH}]" in line.split("(")[0]]
-    # the argument, where the batch is last or is moved there, and, in the loop that reads them, halves of it
-    assert all(re.search(r"(parameter|transpose|copy|broadcast|multiply)\(", line) for line in made)
+    # the argument, where the batch is last or is moved there
+    assert all("parameter(" in line or " transpose(" in line or "copy(" in line for line in made)
 
 
 @pytest.mark.parametrize("nested", [lambda f: f, jax.jit, lambda f: lambda *x: f(*(2 * a for a in x))], ids=range(3))

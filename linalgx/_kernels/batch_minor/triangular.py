@@ -25,9 +25,10 @@ def cholesky(A: jax.Array) -> jax.Array:
     # complex products are many operations of which XLA computes each again for all who read them
     keep = materialise if n > 2 and jnp.iscomplexobj(A) else lambda x: x
     L: list[list[jax.Array]] = [[] for _ in range(n)]
-    half = 0.5 * A
+    # row by row: XLA would take the factor out of the sum of two entries, which could overflow
+    half = [0.5 * row for row in A]
     for j in range(n):
-        column = [half[i, j] + jnp.conj(half[j, i]) for i in range(j, n)]
+        column = [half[i][j] + jnp.conj(half[j][i]) for i in range(j, n)]
         for k in range(j):
             column = [entry - L[i][k] * jnp.conj(L[j][k]) for i, entry in enumerate(column, start=j)]
         pivot = _root(column[0])
