@@ -1,4 +1,7 @@
-"""The general path: single large matrices and batches of them, values and gradients, beside jax.numpy and torch."""
+"""The general path: single large matrices and batches of them, values and gradients, beside jax.numpy and torch.
+
+Eigenvalues and singular values alone are measured beside SciPy's, too.
+"""
 
 from __future__ import annotations
 
@@ -97,13 +100,13 @@ class GeneralCase(Case):
 
     def side(self, name: str, arrays: Arrays) -> tuple[Side, float | None]:
         """One of the sides, and the seconds that it took to compile, if it was."""
+        function = self._functions.function
         if name == "torch":
-            function = self._functions.function
             if self.has_gradient:
                 return torch_gradient(lambda la: self._scalar(la, lambda *args: function(la, *args)), arrays), None
             return eager(name, function, arrays), None
         if name == "scipy":
-            return lambda: self._functions.function(library(name), *arrays), None
+            return lambda: function(library(name), *arrays), None
         return compiled(self.function_of(library(name)), *map(jnp.asarray, arrays))
 
 

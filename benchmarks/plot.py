@@ -50,7 +50,11 @@ BARS = {
         "Seconds to compile over ours (longer: we are faster)",
     ),
 }
-COLORS = {"torch/linalgx": "#7b4fa3", "gradient, jnp/linalgx": "#7b4fa3", "scipy/linalgx": "#8c8c40"}
+COLORS = {
+    "torch/linalgx": STYLES["torch"]["color"],
+    "scipy/linalgx": STYLES["scipy"]["color"],
+    "gradient, jnp/linalgx": STYLES["torch"]["color"],
+}
 
 
 def write(benchmark: str, rows: Sequence[Row], out: pathlib.Path) -> list[pathlib.Path]:

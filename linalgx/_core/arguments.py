@@ -264,7 +264,7 @@ def integer_array(function: str, **named: Any) -> jax.Array:
     # what does not fit is out of every range: it must not wrap around into one
     given, kept = jnp.iinfo(x.dtype), jnp.iinfo(jnp.int32)
     low, high = max(int(given.min), int(kept.min)), min(int(given.max), int(kept.max))
-    return (jnp.clip(x, low, high) if given.bits >= 32 else x).astype(jnp.int32)
+    return (jnp.clip(x, low, high) if given.max > kept.max else x).astype(jnp.int32)
 
 
 # --- shapes

@@ -41,5 +41,5 @@ def _as_single(x: jax.Array) -> jax.Array:
 
 
 def some_nan(x: jax.Array) -> jax.Array:
-    """Whether there is a NaN in an array without infinities: one sum, which takes less time than a comparison each."""
+    """Whether there is a NaN or an infinity in an array: one sum, which takes less time than a comparison each."""
     return jnp.isnan(jnp.sum(0 * (jnp.real(x) + jnp.imag(x))))

@@ -293,7 +293,7 @@ def test_one_nan_is_never_lost(dtype, ord, rng) -> None:
         assert jnp.isnan(linalgx.matrix_norm(jnp.asarray(A), ord=ord)).all(), (count, n)
 
 
-@pytest.mark.parametrize("ord", [*VECTOR_ORDERS, 3])
+@pytest.mark.parametrize("ord", VECTOR_ORDERS)
 def test_one_nan_among_zeros(ord) -> None:
     for n in (5, 1089):
         assert jnp.isnan(linalgx.vector_norm(jnp.zeros(n).at[n // 2].set(jnp.nan), ord=ord)) or ord == 0
